@@ -1,0 +1,65 @@
+//! Masks what must never be stored, in bytes that are kept because they could not be understood.
+
+use super::looks_like_card_number;
+use super::parse::is_forbidden_key;
+
+/// The bytes with card numbers and the values of forbidden keys masked by `*`; everything else stays as it is.
+#[must_use]
+pub fn redact(bytes: &[u8]) -> Vec<u8> {
+    let mut masked = bytes.to_vec();
+    mask_card_numbers(&mut masked);
+    mask_forbidden_values(&mut masked);
+    masked
+}
+
+fn mask_card_numbers(bytes: &mut [u8]) {
+    let mut start = 0;
+    while start < bytes.len() {
+        if !bytes[start].is_ascii_digit() {
+            start += 1;
+            continue;
+        }
+        let length =
+            bytes[start..].iter().take_while(|byte| byte.is_ascii_digit() || matches!(byte, b' ' | b'-')).count();
+        let run = &mut bytes[start..start + length];
+        if std::str::from_utf8(run).is_ok_and(|text| looks_like_card_number(text.trim_end_matches([' ', '-']))) {
+            run.iter_mut().filter(|byte| byte.is_ascii_digit()).for_each(|byte| *byte = b'*');
+        }
+        start += length;
+    }
+}
+
+fn mask_forbidden_values(bytes: &mut [u8]) {
+    let quotes: Vec<usize> = memchr::memchr_iter(b'"', bytes).collect();
+    for pair in quotes.windows(2) {
+        let (open, close) = (pair[0], pair[1]);
+        if !std::str::from_utf8(&bytes[open + 1..close]).is_ok_and(is_forbidden_key) {
+            continue;
+        }
+        let mut position = close + 1;
+        while position < bytes.len() && (bytes[position].is_ascii_whitespace() || bytes[position] == b':') {
+            position += 1;
+        }
+        let quoted = bytes.get(position) == Some(&b'"');
+        position += usize::from(quoted);
+        while let Some(byte) = bytes.get_mut(position) {
+            if (quoted && *byte == b'"') || (!quoted && matches!(*byte, b',' | b'}' | b']')) {
+                break;
+            }
+            *byte = b'*';
+            position += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_forbidden_is_masked() {
+        let kept = redact(br#"{"cardToken":"4111111111111111","dateOfBirth": "1990-01-02","n":12345,"pan":42}"#);
+        let text = String::from_utf8(kept).unwrap();
+        assert_eq!(text, r#"{"cardToken":"****************","dateOfBirth": "**********","n":12345,"pan":**}"#);
+    }
+}
