@@ -1,7 +1,9 @@
 //! Tillstream: a point-of-sale event processor.
 
+pub mod bus;
 pub mod effect;
 pub mod event;
 pub mod plugins;
+pub mod store;
 pub mod stores;
 pub mod time;

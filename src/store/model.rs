@@ -1,0 +1,211 @@
+//! What goes into the store and comes out of it, free of any database.
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::bus::{NewRecord, TopicPartition};
+use crate::effect::{HttpEffect, Record};
+use crate::event::Scope;
+use crate::time::Timestamp;
+
+/// The stored place of one partition, as its owner took it over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionRow {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// Fencing: raised by one each time somebody takes the partition.
+    pub epoch: i64,
+    /// Raised by one with each commit.
+    pub version: i64,
+    /// First offset that has not been applied (`pos.events.rekeyed`: not fully released).
+    pub next_offset: i64,
+    /// The partition's clock (`pos.events.rekeyed`: the release point).
+    pub clock: Timestamp,
+    /// What the owner needs besides, opaque to the store.
+    pub extra: Bytes,
+}
+
+/// One partition's part of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionCommit {
+    /// The new values; `epoch` and `version` are those that must still stand in the store.
+    pub row: PartitionRow,
+}
+
+/// One duplicate window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WindowRow {
+    /// Partition of `pos.events`.
+    pub partition: u32,
+    /// The events' source.
+    pub source: String,
+    /// The window.
+    pub window: Bytes,
+}
+
+/// Whose state: the key of an entity row.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntityKey {
+    /// The partition whose owner holds the entity.
+    pub partition: TopicPartition,
+    /// The plugin's name.
+    pub plugin: &'static str,
+    /// The kind of entity.
+    pub scope: Scope,
+    /// Its id.
+    pub entity: String,
+}
+
+/// One entity's state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntityRow {
+    /// Whose.
+    pub key: EntityKey,
+    /// The plugin's state, serialised.
+    pub state: Bytes,
+    /// When its timer is due.
+    pub due: Option<Timestamp>,
+}
+
+/// What one partition's events in one batch put on the bus: sent in the order of `seq`, each once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// The lane, such as `pos.events/3`; sent in order of `seq`.
+    pub lane: String,
+    /// Position in the lane.
+    pub seq: i64,
+    /// What to append.
+    pub records: Vec<NewRecord>,
+}
+
+/// Where a dead letter stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names are their meaning")]
+pub enum DeadLetterStatus {
+    Open,
+    Replayed,
+    Discarded,
+}
+
+/// Something that could not be processed or delivered, kept whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Derived from topic, partition, offset and plugin.
+    pub id: String,
+    /// When it was found.
+    pub at: Timestamp,
+    /// Where it stands.
+    pub status: DeadLetterStatus,
+    /// Machine-readable reason.
+    pub reason: String,
+    /// The field at fault.
+    pub field: Option<String>,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// The plugin that failed; absent if the message itself is invalid.
+    pub plugin: Option<String>,
+    /// Entity whose plugin failed, `scope:id`.
+    pub entity: Option<String>,
+    /// Where it was read.
+    pub partition: TopicPartition,
+    /// Offset there.
+    pub offset: i64,
+    /// The clock at which it was applied.
+    pub clock: Timestamp,
+    /// The record's key.
+    pub key: Option<Bytes>,
+    /// The record's value, with forbidden data masked.
+    pub bytes: Bytes,
+    /// Delivery attempts made.
+    pub attempts: u32,
+}
+
+/// Everything that one batch of one shard changes: all of it or nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// Places of the partitions that the batch moved.
+    pub partitions: Vec<PartitionCommit>,
+    /// The settings that were used; must still be the current ones.
+    pub settings_epoch: i64,
+    /// Changed duplicate windows.
+    pub windows: Vec<WindowRow>,
+    /// Changed entities.
+    pub entities: Vec<EntityRow>,
+    /// Records; rows of the same id replace each other, the last one wins.
+    pub records: Vec<Record>,
+    /// What goes to the bus.
+    pub outbox: Vec<OutboxRow>,
+    /// HTTP calls to make.
+    pub http: Vec<HttpEffect>,
+    /// What could not be processed.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Ids of dead letters whose replay was applied.
+    pub dead_letters_replayed: Vec<String>,
+}
+
+/// Faults of the store, by what to do next.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Somebody else owns one of the partitions: drop all state in memory of it.
+    #[error("fenced: {0} has another owner")]
+    Fenced(TopicPartition),
+    /// The settings have moved on: apply the batch again with the new ones.
+    #[error("the settings were changed meanwhile")]
+    SettingsMoved,
+    /// Try again; the store is away or busy. Whether the work was done may be unknown: read the row back.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// The store will not take this, now or later.
+    #[error("the store refused: {0}")]
+    Refused(String),
+    /// Wrong revision: somebody changed it first.
+    #[error("changed by somebody else meanwhile")]
+    Conflict,
+    /// There is no such row.
+    #[error("not found")]
+    NotFound,
+    /// The store cannot be used as configured; a person must act.
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+/// A plugin's row: what a manager decided.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginRow {
+    /// The plugin's name.
+    pub name: String,
+    /// Switched on.
+    pub active: bool,
+    /// Raised by one with each change, from 1.
+    pub revision: i64,
+    /// The eligibility block.
+    pub eligibility: serde_json::Value,
+    /// The settings.
+    pub settings: serde_json::Value,
+}
+
+/// Who changed what, when and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditEntry {
+    /// Increasing id.
+    pub id: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Who: the token's name, or `local` without tokens.
+    pub actor: String,
+    /// What was done: `plugin.change`, `stores.change`, `deadletter.replay`, `deadletter.discard`, `alert.change`, `plugin.defaults`.
+    pub action: String,
+    /// To what, for instance the plugin's name.
+    pub subject: String,
+    /// The revision that resulted, where there is one.
+    pub revision: Option<i64>,
+    /// Before.
+    pub old: Option<serde_json::Value>,
+    /// After.
+    pub new: Option<serde_json::Value>,
+    /// Why, in the person's words.
+    pub reason: Option<String>,
+}
