@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod effect;
 pub mod event;
+pub mod pipeline;
 pub mod plugins;
 pub mod store;
 pub mod stores;

@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::value::{Amount, Currency, Id, Quantity};
-use crate::time::Timestamp;
 
 macro_rules! data {
     ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty),* $(,)? })*) => {$(
@@ -178,10 +177,12 @@ data! {
         dead_letter_id: Id,
         #[serde(default, skip_serializing_if = "Option::is_none")] #[schemars(with = "Option<String>")]
         plugin: Option<CompactString>,
+        /// The entity whose plugin failed, `scope:id`.
+        #[serde(default, skip_serializing_if = "Option::is_none")] #[schemars(with = "Option<String>")]
+        entity: Option<CompactString>,
         /// Where the original was read.
         partition: u32, offset: i64,
-        /// The clock at which it was applied first.
-        at: Timestamp,
+        /// The original message.
         bytes_base64: String,
     }
 }
