@@ -19,6 +19,7 @@ use compact_str::CompactString;
 
 pub use data::*;
 pub use derived::{DerivedId, NewEvent};
+pub(crate) use parse::is_forbidden_key;
 pub use redact::redact;
 pub use schemas::json_schemas;
 pub use value::*;

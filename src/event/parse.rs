@@ -91,7 +91,7 @@ const FORBIDDEN_KEYS: [&str; 11] = [
     "dob",
 ];
 
-pub(super) fn is_forbidden_key(key: &str) -> bool {
+pub(crate) fn is_forbidden_key(key: &str) -> bool {
     FORBIDDEN_KEYS.contains(&key)
 }
 

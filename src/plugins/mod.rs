@@ -10,6 +10,11 @@ pub mod eligibility;
 pub mod employee_time_tracker;
 pub mod fraud_detection;
 pub mod purchase_recommender;
+#[cfg(test)]
+pub(crate) mod testing;
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -19,6 +24,19 @@ pub use crate::stores::FieldError;
 
 use crate::effect::Effects;
 use crate::event::{Event, EventType, Reply, Scope};
+
+/// Adds an error for `field` unless its value is within the range.
+pub(crate) fn check_range<T: PartialOrd + Display>(
+    errors: &mut Vec<FieldError>,
+    field: impl Into<String>,
+    value: T,
+    range: RangeInclusive<T>,
+) {
+    if !range.contains(&value) {
+        let message = format!("is {value}; must be {} to {}", range.start(), range.end());
+        errors.push(FieldError::new(field, message));
+    }
+}
 
 /// A set of event types, one bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
