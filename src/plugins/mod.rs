@@ -8,6 +8,7 @@ pub mod age_verification;
 pub mod customer_lookup;
 pub mod eligibility;
 pub mod employee_time_tracker;
+pub mod expression;
 pub mod fraud_detection;
 pub mod purchase_recommender;
 #[cfg(test)]
@@ -137,4 +138,16 @@ pub fn visit_all(visitor: &mut impl PluginVisitor) {
     visitor.visit::<customer_lookup::CustomerLookup>();
     visitor.visit::<fraud_detection::FraudDetection>();
     visitor.visit::<age_verification::AgeVerification>();
+}
+
+/// The known name that is most like `name`, if any is like it at all: for "did you mean".
+#[must_use]
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
+    known
+        .into_iter()
+        .map(|candidate| (strsim::jaro_winkler(&name, &candidate.to_lowercase()), candidate))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
 }
