@@ -1,6 +1,7 @@
 //! Tillstream: a point-of-sale event processor.
 
 pub mod bus;
+pub mod cli;
 pub mod config;
 pub mod effect;
 pub mod event;

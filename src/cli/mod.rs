@@ -1,0 +1,56 @@
+//! The command line: one file per command, each with its arguments and a `run` that starts the runtime it needs.
+//!
+//! Owns the exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+
+pub mod rig;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A point-of-sale event processor: tills emit events, plugins act on them.
+#[derive(Debug, Parser)]
+#[command(name = "tillstream", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Rig(rig::RigArgs),
+}
+
+/// Wrong usage or configuration: the process ends with 2 instead of 1.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// A [`UsageError`] as an `anyhow` error, to be returned by a command.
+pub fn usage(message: impl Into<String>) -> anyhow::Error {
+    UsageError(message.into()).into()
+}
+
+/// Runs the command that the arguments name and says how it ended. Wrong arguments end the process with 2.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Rig(args) => rig::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print_error(&error);
+            if error.chain().any(<dyn std::error::Error>::is::<UsageError>) {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where a command's error reaches its user")]
+fn print_error(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}
