@@ -1,0 +1,286 @@
+//! What the process is doing, as counters that cost next to nothing to bump: `/api/system`, the plugins' statistics and
+//! `/metrics` read them.
+//!
+//! The pipeline writes, everybody else reads. Whoever counts holds the `Arc` of what it counts (a partition, a plugin, an
+//! actor) and bumps it once per batch. Nothing here is durable: totals are since the process started.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Instant;
+
+use crate::bus::TopicPartition;
+use crate::config::Role;
+use crate::time::Timestamp;
+
+/// Counts upwards. Bumped with relaxed ordering: figures for people, not for decisions.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// The sum so far.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A figure that is set anew.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicI64);
+
+impl Gauge {
+    /// Sets it.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Sets it if `value` is higher.
+    pub fn raise(&self, value: i64) {
+        self.0.fetch_max(value, Ordering::Relaxed);
+    }
+
+    /// The figure.
+    #[must_use]
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sums since the process started.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// Distinct valid events from terminals that were applied.
+    pub events: Counter,
+    /// Duplicates that were dropped.
+    pub duplicates: Counter,
+    /// Jumps in a terminal's sequence.
+    pub gaps: Counter,
+    /// Dead letters.
+    pub dead_letters: Counter,
+    /// Events that plugins published.
+    pub derived: Counter,
+    /// Transactions that were committed.
+    pub commits: Counter,
+}
+
+/// One partition that this process owns.
+#[derive(Debug, Default)]
+pub struct PartitionStatus {
+    /// Number of the shard that owns it.
+    pub shard: Gauge,
+    /// The first offset that is not committed yet.
+    pub next_offset: Gauge,
+    /// One past the last offset on the bus, as last seen.
+    pub end_offset: Gauge,
+    /// The partition's clock in milliseconds since the Unix epoch; 0 before the first event.
+    pub clock: Gauge,
+}
+
+/// One plugin.
+#[derive(Debug, Default)]
+pub struct PluginStatus {
+    /// Events that it was given.
+    pub consumed: Counter,
+    /// Events of types that it wants which were not eligible, or came while it was off.
+    pub skipped: Counter,
+    /// Effects that it asked for.
+    pub effects: Counter,
+    /// Events on which it panicked.
+    pub errors: Counter,
+    /// Time of the newest event that it was given, in milliseconds since the Unix epoch; 0 before the first.
+    pub last_event_at: Gauge,
+}
+
+/// One long-lived actor.
+#[derive(Debug, Default)]
+pub struct ActorStatus {
+    /// How often it was started again.
+    pub restarts: Counter,
+    last_error: Mutex<Option<String>>,
+}
+
+impl ActorStatus {
+    /// Counts a restart and remembers why.
+    pub fn restarted(&self, why: impl Into<String>) {
+        self.restarts.add(1);
+        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+    }
+
+    /// Why it was started again, the last time.
+    #[must_use]
+    pub fn last_error(&self) -> Option<String> {
+        self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What the process is doing.
+#[derive(Debug)]
+pub struct Status {
+    roles: Vec<Role>,
+    started: Instant,
+    /// Sums since the process started.
+    pub totals: Totals,
+    partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionStatus>>>,
+    plugins: RwLock<BTreeMap<String, Arc<PluginStatus>>>,
+    actors: RwLock<BTreeMap<String, Arc<ActorStatus>>>,
+    /// Reasons why the process cannot do its work now, by part.
+    unready: RwLock<BTreeMap<&'static str, String>>,
+}
+
+fn entry<K: Ord + Clone, V: Default>(map: &RwLock<BTreeMap<K, Arc<V>>>, key: &K) -> Arc<V> {
+    let mut map = map.write().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(map.entry(key.clone()).or_default())
+}
+
+fn list<K: Ord + Clone, V>(map: &RwLock<BTreeMap<K, Arc<V>>>) -> Vec<(K, Arc<V>)> {
+    let map = map.read().unwrap_or_else(PoisonError::into_inner);
+    map.iter().map(|(key, value)| (key.clone(), Arc::clone(value))).collect()
+}
+
+impl Status {
+    /// Nothing done yet.
+    #[must_use]
+    pub fn new(roles: Vec<Role>) -> Self {
+        Self {
+            roles,
+            started: Instant::now(),
+            totals: Totals::default(),
+            partitions: RwLock::default(),
+            plugins: RwLock::default(),
+            actors: RwLock::default(),
+            unready: RwLock::default(),
+        }
+    }
+
+    /// What this process takes on.
+    #[must_use]
+    pub fn roles(&self) -> &[Role] {
+        &self.roles
+    }
+
+    /// Whole seconds since it started.
+    #[must_use]
+    pub fn uptime_seconds(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    /// The figures of a partition, from now on listed as owned by this process.
+    #[must_use]
+    pub fn partition(&self, partition: TopicPartition) -> Arc<PartitionStatus> {
+        entry(&self.partitions, &partition)
+    }
+
+    /// The partition belongs to somebody else now.
+    pub fn release_partition(&self, partition: TopicPartition) {
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+    }
+
+    /// All partitions that this process owns.
+    #[must_use]
+    pub fn partitions(&self) -> Vec<(TopicPartition, Arc<PartitionStatus>)> {
+        list(&self.partitions)
+    }
+
+    /// The figures of a plugin, shared by all shards.
+    #[must_use]
+    pub fn plugin(&self, name: &str) -> Arc<PluginStatus> {
+        entry(&self.plugins, &name.to_owned())
+    }
+
+    /// All plugins that were asked for.
+    #[must_use]
+    pub fn plugins(&self) -> Vec<(String, Arc<PluginStatus>)> {
+        list(&self.plugins)
+    }
+
+    /// The figures of a long-lived actor, from now on listed.
+    #[must_use]
+    pub fn actor(&self, name: &str) -> Arc<ActorStatus> {
+        entry(&self.actors, &name.to_owned())
+    }
+
+    /// All long-lived actors.
+    #[must_use]
+    pub fn actors(&self) -> Vec<(String, Arc<ActorStatus>)> {
+        list(&self.actors)
+    }
+
+    /// Says that a part of the process cannot work now, and what a person can do about it; `None`: it can again.
+    pub fn set_unready(&self, part: &'static str, why: Option<String>) {
+        let mut unready = self.unready.write().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => unready.insert(part, why),
+            None => unready.remove(part),
+        };
+    }
+
+    /// Parts that cannot work now, with the reason.
+    #[must_use]
+    pub fn unready(&self) -> Vec<(&'static str, String)> {
+        let unready = self.unready.read().unwrap_or_else(PoisonError::into_inner);
+        unready.iter().map(|(&part, why)| (part, why.clone())).collect()
+    }
+}
+
+/// A gauge that holds a time, as a time; `None` while it is 0.
+#[must_use]
+pub fn time_of(gauge: &Gauge) -> Option<Timestamp> {
+    Some(gauge.get()).filter(|&millis| millis > 0).map(Timestamp::from_millis)
+}
+
+/// Resident memory of this process in bytes; `None` where the system does not tell (only Linux does).
+#[must_use]
+pub fn rss_bytes() -> Option<u64> {
+    proc_status_bytes("VmRSS:")
+}
+
+/// The highest resident memory so far, as [`rss_bytes`].
+#[must_use]
+pub fn peak_rss_bytes() -> Option<u64> {
+    proc_status_bytes("VmHWM:")
+}
+
+fn proc_status_bytes(field: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::Topic;
+
+    #[test]
+    fn everybody_who_asks_for_a_plugin_counts_on_the_same_figures() {
+        let status = Status::new(Role::ALL.to_vec());
+        status.plugin("age-verification").consumed.add(2);
+        status.plugin("age-verification").consumed.add(3);
+        assert_eq!(status.plugins()[0].1.consumed.get(), 5);
+    }
+
+    #[test]
+    fn a_released_partition_is_no_longer_listed() {
+        let status = Status::new(Role::ALL.to_vec());
+        let partition = TopicPartition::new(Topic::Events, 3);
+        status.partition(partition).next_offset.set(7);
+        assert_eq!(status.partitions()[0].1.next_offset.get(), 7);
+        status.release_partition(partition);
+        assert!(status.partitions().is_empty());
+    }
+
+    #[test]
+    fn a_restart_is_counted_with_its_reason() {
+        let status = Status::new(Role::ALL.to_vec());
+        status.actor("relay").restarted("panicked: index out of bounds");
+        let (name, actor) = &status.actors()[0];
+        assert_eq!((name.as_str(), actor.restarts.get()), ("relay", 1));
+        assert_eq!(actor.last_error().unwrap(), "panicked: index out of bounds");
+    }
+}
