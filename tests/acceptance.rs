@@ -1,0 +1,3 @@
+//! The whole system against a plain sequential oracle.
+
+mod oracle;
