@@ -64,10 +64,14 @@ impl Event {
         }
     }
 
+    /// The quantity of a line in thousandths.
+    pub(crate) fn thousandths(&self) -> i64 {
+        self.data["quantity"].as_f64().and_then(thousandths).expect("a valid quantity")
+    }
+
     /// Quantity times unit price, rounded half up.
     fn line_amount(&self) -> i64 {
-        let thousandths = self.data["quantity"].as_f64().and_then(thousandths).expect("a valid quantity");
-        (thousandths * self.data["unitPrice"].as_i64().expect("a valid price") + 500) / 1000
+        (self.thousandths() * self.data["unitPrice"].as_i64().expect("a valid price") + 500) / 1000
     }
 }
 

@@ -3,7 +3,52 @@
 //! It is written from the documents and shares no code with the system: no actors, no batches, no store, no bus. The
 //! whole log is in memory, and every decision is made by looking at all of it in the one order that counts.
 
+pub(crate) mod age;
 pub(crate) mod case;
 pub(crate) mod event;
+pub(crate) mod fraud;
 pub(crate) mod log;
+pub(crate) mod recommend;
+pub(crate) mod stores;
+pub(crate) mod time_sheets;
 pub(crate) mod windows;
+
+use serde_json::Value;
+
+use age::AgeChecks;
+use fraud::Alert;
+use log::Log;
+use recommend::Recommendations;
+use stores::Stores;
+use time_sheets::TimeSheets;
+
+/// Everything that the system must have produced once it has caught up.
+pub(crate) struct Expected {
+    pub(crate) log: Log,
+    pub(crate) time_sheets: TimeSheets,
+    /// Of the fraud rules and of unchecked ages.
+    pub(crate) alerts: Vec<Alert>,
+    pub(crate) recommendations: Recommendations,
+    pub(crate) age_checks: AgeChecks,
+}
+
+impl Expected {
+    /// What these messages, in the order in which they reach the bus, must lead to under these defaults (the content of
+    /// `plugins.yaml` as JSON).
+    pub(crate) fn of<'a>(messages: impl IntoIterator<Item = &'a [u8]>, partitions: u32, defaults: &Value) -> Self {
+        let stores = Stores::new(defaults["stores"].clone());
+        let settings = |name: &str| {
+            let plugin = &defaults["plugins"][name];
+            assert_eq!(plugin["active"], true, "the oracle knows only plugins that are on: {name}");
+            assert!(plugin.get("eligibility").is_none(), "the oracle knows only the default eligibility: {name}");
+            &plugin["settings"]
+        };
+        let log = Log::read(messages, partitions);
+        let time_sheets = time_sheets::time_sheets(&log, settings("employee-time-tracker"), &stores);
+        let mut alerts = fraud::alerts(&log, settings("fraud-detection"), &stores);
+        let recommendations = recommend::recommendations(&log, settings("purchase-recommender"));
+        let mut age_checks = age::age_checks(&log, settings("age-verification"), &stores);
+        alerts.append(&mut age_checks.alerts);
+        Self { log, time_sheets, alerts, recommendations, age_checks }
+    }
+}

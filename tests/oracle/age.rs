@@ -1,0 +1,259 @@
+//! What `age-verification` must ask for and report, from `docs/plugins.md`.
+
+use std::collections::HashMap;
+
+use jiff::civil::Date;
+use serde_json::Value;
+
+use super::event::Event;
+use super::fraud::Alert;
+use super::log::Log;
+use super::stores::Stores;
+
+const BASKETS_MAX: usize = 16;
+const LINES_MAX: usize = 64;
+
+/// A prompt and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Prompt {
+    pub(crate) basket: String,
+    pub(crate) store: String,
+    pub(crate) terminal: String,
+    pub(crate) employee: String,
+    pub(crate) minimum_age: u64,
+    pub(crate) outcome: String,
+    pub(crate) at: i64,
+}
+
+/// A published `pos.age.verification_required`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Required {
+    pub(crate) basket: String,
+    pub(crate) employee: String,
+    pub(crate) minimum_age: u64,
+    pub(crate) challenge_age: Option<u64>,
+    pub(crate) product: String,
+    pub(crate) category: String,
+    pub(crate) jurisdiction: Option<String>,
+}
+
+/// What the plugin leaves behind.
+#[derive(Debug, Default)]
+pub(crate) struct AgeChecks {
+    pub(crate) required: Vec<Required>,
+    pub(crate) prompts: Vec<Prompt>,
+    pub(crate) alerts: Vec<Alert>,
+}
+
+struct Line {
+    number: u64,
+    product: String,
+    thousandths: i64,
+    age: u64,
+    event: String,
+}
+
+#[derive(Default)]
+struct Basket {
+    id: String,
+    lines: Vec<Line>,
+    prompted: u64,
+    passed: u64,
+    /// Places in `AgeChecks::prompts`.
+    prompts: Vec<usize>,
+    alerted: bool,
+}
+
+/// The known baskets of a terminal, the one used least recently first.
+#[derive(Default)]
+struct Terminal(Vec<Basket>);
+
+/// All prompts and alerts over the log.
+pub(crate) fn age_checks(log: &Log, settings: &Value, stores: &Stores) -> AgeChecks {
+    let mut terminals: HashMap<&str, Terminal> = HashMap::new();
+    let mut result = AgeChecks::default();
+    for event in log.events.iter().filter(|event| !event.training) {
+        let terminal = terminals.entry(&event.terminal).or_default();
+        match event.kind.as_str() {
+            "pos.basket.item_added" => terminal.add(event, settings, stores, &mut result),
+            "pos.basket.item_voided" => terminal.void(event),
+            "pos.age.checked" => terminal.check(event, &mut result),
+            "pos.payment.completed" => terminal.pay(event, &mut result),
+            "pos.basket.cancelled" => terminal.0.retain(|basket| basket.id != event.required("basketId")),
+            _ => {}
+        }
+    }
+    result
+}
+
+/// The policy in force for an item.
+fn policy<'a>(event: &Event, settings: &'a Value, stores: &Stores) -> Option<&'a Value> {
+    let day = stores.business_day(&event.store, event.time);
+    let latest = |jurisdiction: &str| {
+        let date = |policy: &Value| -> Date {
+            policy.get("effectiveFrom").and_then(Value::as_str).unwrap_or("1970-01-01").parse().expect("a date")
+        };
+        settings["policies"]
+            .as_array()?
+            .iter()
+            .filter(|policy| policy["category"] == event.required("category"))
+            .filter(|policy| policy.get("jurisdiction").and_then(Value::as_str).unwrap_or("*") == jurisdiction)
+            .filter(|policy| date(policy) <= day)
+            .max_by_key(|policy| date(policy))
+    };
+    let policy = stores.jurisdiction(&event.store).and_then(latest).or_else(|| latest("*"))?;
+    (policy["minimumAge"] != 0).then_some(policy)
+}
+
+impl Terminal {
+    /// Moves a known basket to the end of the list, where the one used last stands.
+    fn touch(&mut self, id: &str) -> Option<&mut Basket> {
+        let place = self.0.iter().position(|basket| basket.id == id)?;
+        let basket = self.0.remove(place);
+        self.0.push(basket);
+        self.0.last_mut()
+    }
+
+    fn touch_or_begin(&mut self, id: &str) -> &mut Basket {
+        if self.touch(id).is_none() {
+            if self.0.len() == BASKETS_MAX {
+                self.0.remove(0);
+            }
+            self.0.push(Basket { id: id.to_owned(), ..Basket::default() });
+        }
+        self.0.last_mut().expect("touched or begun")
+    }
+
+    fn add(&mut self, event: &Event, settings: &Value, stores: &Stores, result: &mut AgeChecks) {
+        let id = event.required("basketId");
+        let Some(policy) = policy(event, settings, stores) else {
+            self.touch(id);
+            return;
+        };
+        let basket = self.touch_or_begin(id);
+        if basket.alerted {
+            return;
+        }
+        let age = policy["minimumAge"].as_u64().expect("an age");
+        basket.remember(event, age);
+        if age <= basket.prompted || age <= basket.passed {
+            return;
+        }
+        basket.prompted = age;
+        basket.prompts.push(result.prompts.len());
+        result.prompts.push(Prompt {
+            basket: id.to_owned(),
+            store: event.store.clone(),
+            terminal: event.terminal.clone(),
+            employee: event.required("employeeId").to_owned(),
+            minimum_age: age,
+            outcome: "pending".to_owned(),
+            at: event.time,
+        });
+        let jurisdiction =
+            policy.get("jurisdiction").and_then(Value::as_str).filter(|jurisdiction| *jurisdiction != "*");
+        result.required.push(Required {
+            basket: id.to_owned(),
+            employee: event.required("employeeId").to_owned(),
+            minimum_age: age,
+            challenge_age: policy.get("challengeAge").and_then(Value::as_u64),
+            product: event.required("productId").to_owned(),
+            category: event.required("category").to_owned(),
+            jurisdiction: jurisdiction.map(ToOwned::to_owned),
+        });
+    }
+
+    fn void(&mut self, event: &Event) {
+        if let Some(basket) = self.touch(event.required("basketId"))
+            && let Some(line) = basket.lines.iter_mut().find(|line| line.is_of(event))
+        {
+            line.thousandths -= event.thousandths();
+            basket.lines.retain(|line| line.thousandths > 0);
+        }
+    }
+
+    fn check(&mut self, event: &Event, result: &mut AgeChecks) {
+        let (id, outcome) = (event.required("basketId"), event.required("outcome"));
+        let age = event.data["minimumAge"].as_u64().expect("an age");
+        if outcome == "refused" {
+            if let Some(basket) = self.touch(id) {
+                basket.passed = basket.passed.min(age.saturating_sub(1));
+                basket.decide(|prompt| prompt.minimum_age >= age, outcome, event.time, result);
+            }
+        } else {
+            let basket = self.touch_or_begin(id);
+            basket.passed = basket.passed.max(age);
+            basket.decide(|prompt| prompt.minimum_age <= age, outcome, event.time, result);
+        }
+    }
+
+    fn pay(&mut self, event: &Event, result: &mut AgeChecks) {
+        let Some(basket) = self.touch(event.required("basketId")) else { return };
+        if basket.alerted {
+            return;
+        }
+        let required = basket.lines.iter().map(|line| line.age).max().unwrap_or(0);
+        let passed = basket.passed;
+        if required <= passed {
+            self.0.pop();
+            return;
+        }
+        basket.alerted = true;
+        let unchecked = |prompt: &Prompt| prompt.minimum_age > passed && prompt.outcome == "pending";
+        basket.decide(unchecked, "not_checked", event.time, result);
+        let item = basket.lines.iter().find(|line| line.age == required).expect("a line of the highest age");
+        #[expect(clippy::cast_precision_loss, reason = "ages are small")]
+        result.alerts.push(Alert {
+            rule: "age-not-verified".to_owned(),
+            scope: "terminal".to_owned(),
+            entity: event.terminal.clone(),
+            at: event.time,
+            severity: "high".to_owned(),
+            store: event.store.clone(),
+            terminal: Some(event.terminal.clone()),
+            employee: event.text("employeeId").map(ToOwned::to_owned),
+            observed: passed as f64,
+            limit: required as f64,
+            event_ids: vec![item.event.clone(), event.name()],
+        });
+    }
+}
+
+impl Line {
+    fn is_of(&self, event: &Event) -> bool {
+        self.number == event.data["line"].as_u64().expect("a line") && self.product == event.required("productId")
+    }
+}
+
+impl Basket {
+    fn remember(&mut self, event: &Event, age: u64) {
+        if let Some(line) = self.lines.iter_mut().find(|line| line.is_of(event)) {
+            line.thousandths += event.thousandths();
+            return;
+        }
+        let line = Line {
+            number: event.data["line"].as_u64().expect("a line"),
+            product: event.required("productId").to_owned(),
+            thousandths: event.thousandths(),
+            age,
+            event: event.name(),
+        };
+        if self.lines.len() < LINES_MAX {
+            self.lines.push(line);
+        } else if let Some(lowest) = self.lines.iter().map(|line| line.age).min().filter(|lowest| age > *lowest) {
+            let place = self.lines.iter().position(|line| line.age == lowest).expect("the lowest is there");
+            self.lines[place] = line;
+        }
+    }
+
+    /// Gives the prompts that `which` names an outcome.
+    fn decide(&self, which: impl Fn(&Prompt) -> bool, outcome: &str, time: i64, result: &mut AgeChecks) {
+        for place in &self.prompts {
+            let prompt = &mut result.prompts[*place];
+            if which(prompt) && prompt.outcome != outcome {
+                outcome.clone_into(&mut prompt.outcome);
+                prompt.at = prompt.at.max(time);
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What `purchase-recommender` must publish and record, from `docs/plugins.md`.
+
+use std::collections::HashMap;
+
+use serde_json::Value;
+
+use super::event::Event;
+use super::log::Log;
+
+const BASKETS_MAX: usize = 8;
+const PRODUCTS_MAX: usize = 250;
+const RECOMMENDED_MAX: usize = 50;
+
+/// A published `pos.recommendation.made`: basket, product, and the products recommended with their reasons.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Made {
+    pub(crate) basket: String,
+    pub(crate) product: String,
+    pub(crate) recommended: Vec<(String, String)>,
+}
+
+/// A record of what became of one recommended product.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Outcome {
+    pub(crate) basket: String,
+    pub(crate) product: String,
+    pub(crate) recommended: String,
+    pub(crate) taken_up: bool,
+    pub(crate) at: i64,
+}
+
+/// What the plugin leaves behind.
+#[derive(Debug, Default)]
+pub(crate) struct Recommendations {
+    pub(crate) made: Vec<Made>,
+    pub(crate) outcomes: Vec<Outcome>,
+}
+
+#[derive(Default)]
+struct Terminal {
+    /// The one used least recently first.
+    baskets: Vec<Basket>,
+    ended_last: Option<String>,
+}
+
+#[derive(Default)]
+struct Basket {
+    id: String,
+    /// Thousandths by product; only what is above zero.
+    products: HashMap<String, i64>,
+    /// What was recommended and by which product, in order.
+    recommended: Vec<(String, String)>,
+}
+
+/// All recommendations over the log.
+pub(crate) fn recommendations(log: &Log, settings: &Value) -> Recommendations {
+    let mut terminals: HashMap<&str, Terminal> = HashMap::new();
+    let mut result = Recommendations::default();
+    for event in log.events.iter().filter(|event| !event.training) {
+        let terminal = terminals.entry(&event.terminal).or_default();
+        match event.kind.as_str() {
+            "pos.basket.item_added" => terminal.add(event, settings, &mut result),
+            "pos.basket.item_voided" => terminal.void(event),
+            "pos.payment.completed" | "pos.basket.cancelled" => {
+                let id = event.required("basketId");
+                if let Some(place) = terminal.baskets.iter().position(|basket| basket.id == id) {
+                    let basket = terminal.baskets.remove(place);
+                    basket.end(event.time, &mut result);
+                }
+                terminal.ended_last = Some(id.to_owned());
+            }
+            _ => {}
+        }
+    }
+    result
+}
+
+impl Terminal {
+    /// Moves a basket to the end of the list, where the one used last stands.
+    fn touch(&mut self, id: &str) -> Option<&mut Basket> {
+        let place = self.baskets.iter().position(|basket| basket.id == id)?;
+        let basket = self.baskets.remove(place);
+        self.baskets.push(basket);
+        self.baskets.last_mut()
+    }
+
+    fn add(&mut self, event: &Event, settings: &Value, result: &mut Recommendations) {
+        let (id, product) = (event.required("basketId"), event.required("productId"));
+        if self.ended_last.as_deref() == Some(id) {
+            return;
+        }
+        if self.touch(id).is_none() {
+            if self.baskets.len() == BASKETS_MAX {
+                self.baskets.remove(0).end(event.time, result);
+            }
+            self.baskets.push(Basket { id: id.to_owned(), ..Basket::default() });
+        }
+        let basket = self.baskets.last_mut().expect("touched or begun");
+        if basket.products.contains_key(product) || basket.products.len() < PRODUCTS_MAX {
+            *basket.products.entry(product.to_owned()).or_default() += event.thousandths();
+        }
+        let chosen = basket.choose(product, event.required("category"), settings);
+        if chosen.is_empty() {
+            return;
+        }
+        basket.recommended.extend(chosen.iter().map(|(chosen, _)| (chosen.clone(), product.to_owned())));
+        result.made.push(Made { basket: id.to_owned(), product: product.to_owned(), recommended: chosen });
+    }
+
+    fn void(&mut self, event: &Event) {
+        let product = event.required("productId");
+        if let Some(basket) = self.touch(event.required("basketId"))
+            && let Some(quantity) = basket.products.get_mut(product)
+        {
+            *quantity -= event.thousandths();
+            if *quantity <= 0 {
+                basket.products.remove(product);
+            }
+        }
+    }
+}
+
+impl Basket {
+    /// Products and reasons to recommend for an added product.
+    fn choose(&self, product: &str, category: &str, settings: &Value) -> Vec<(String, String)> {
+        let maximum = settings.get("maximum").and_then(Value::as_u64).unwrap_or(3);
+        let room = usize::try_from(maximum).expect("small").min(RECOMMENDED_MAX - self.recommended.len());
+        let mut chosen: Vec<(String, String)> = Vec::new();
+        let holds = |pairing: &Value, key: &str, wanted: &str| {
+            pairing.get(key).and_then(Value::as_array).is_some_and(|list| list.iter().any(|item| item == wanted))
+        };
+        for pairing in settings["pairings"].as_array().into_iter().flatten() {
+            if !holds(pairing, "products", product) && !holds(pairing, "categories", category) {
+                continue;
+            }
+            for candidate in pairing["recommend"].as_array().expect("a list").iter().filter_map(Value::as_str) {
+                let taken = candidate == product
+                    || self.products.contains_key(candidate)
+                    || self.recommended.iter().any(|(known, _)| known == candidate)
+                    || chosen.iter().any(|(known, _)| known == candidate);
+                if !taken {
+                    chosen.push((candidate.to_owned(), pairing["reason"].as_str().unwrap_or_default().to_owned()));
+                }
+            }
+        }
+        chosen.truncate(room);
+        chosen
+    }
+
+    fn end(self, at: i64, result: &mut Recommendations) {
+        result.outcomes.extend(self.recommended.into_iter().map(|(recommended, product)| Outcome {
+            basket: self.id.clone(),
+            product,
+            taken_up: self.products.contains_key(&recommended),
+            recommended,
+            at,
+        }));
+    }
+}

@@ -1,0 +1,374 @@
+//! What `employee-time-tracker` must write, from `docs/plugins.md`. The numbers of the steps are those of that page.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::event::Event;
+use super::log::Log;
+use super::stores::Stores;
+
+const OPEN_MAX: usize = 8;
+const ENDED_MAX: usize = 8;
+const LATE_MILLIS: i64 = 2000;
+
+/// A row of the time sheet, by what it says; times in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Session {
+    pub(crate) employee: String,
+    pub(crate) store: String,
+    pub(crate) terminal: String,
+    pub(crate) business_day: String,
+    pub(crate) login_at: i64,
+    pub(crate) logout_at: Option<i64>,
+    pub(crate) seconds: i64,
+    pub(crate) paid_seconds: i64,
+    pub(crate) cause: Option<String>,
+    pub(crate) flags: Vec<String>,
+}
+
+/// A published `pos.employee.auto_logged_out`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct AutoLogout {
+    pub(crate) employee: String,
+    pub(crate) terminal: String,
+    pub(crate) seconds: i64,
+    pub(crate) cause: String,
+    /// The derived event's own time.
+    pub(crate) time: i64,
+}
+
+/// What the plugin leaves behind.
+#[derive(Debug, Default)]
+pub(crate) struct TimeSheets {
+    pub(crate) sessions: Vec<Session>,
+    pub(crate) auto_logouts: Vec<AutoLogout>,
+}
+
+/// The time sheets of everybody, closed by a tick far behind the last event.
+pub(crate) fn time_sheets(log: &Log, settings: &Value, stores: &Stores) -> TimeSheets {
+    let millis = |key: &str, default: i64| settings.get(key).and_then(Value::as_i64).unwrap_or(default) * 1000;
+    let mut employees: BTreeMap<String, Employee<'_>> = BTreeMap::new();
+    for event in log.across_tills().into_iter().filter(|event| !event.training) {
+        if let Some(id) = event.text("employeeId") {
+            let employee = employees.entry(id.to_owned()).or_insert_with(|| Employee {
+                id: id.to_owned(),
+                idle: millis("idleSeconds", 3600),
+                maximum: millis("maximumShiftSeconds", 43_200),
+                stores,
+                sessions: Vec::new(),
+                opened: 0,
+                horizon: i64::MIN,
+                paid_mark: i64::MIN,
+                rows: BTreeMap::new(),
+                auto_logouts: Vec::new(),
+            });
+            employee.fire_timers(event.clock);
+            employee.see(event);
+        }
+    }
+    let mut sheets = TimeSheets::default();
+    for mut employee in employees.into_values() {
+        employee.fire_timers(i64::MAX);
+        sheets.sessions.extend(employee.rows.into_values());
+        sheets.auto_logouts.extend(employee.auto_logouts);
+    }
+    sheets
+}
+
+/// A session that is kept in memory.
+#[derive(Debug, Clone)]
+struct Kept {
+    /// Counts the employee's sessions in the order in which they were opened.
+    number: usize,
+    source: String,
+    store: String,
+    terminal: String,
+    login_at: i64,
+    last_activity: i64,
+    end: Option<(i64, &'static str)>,
+    explicit: bool,
+    late: bool,
+}
+
+impl Kept {
+    const fn is_open(&self) -> bool {
+        self.end.is_none()
+    }
+
+    fn logout_at(&self) -> Option<i64> {
+        self.end.map(|(at, _)| at)
+    }
+
+    fn ended_by(&self, causes: &[&str]) -> bool {
+        self.end.is_some_and(|(_, cause)| causes.contains(&cause))
+    }
+
+    /// Milliseconds that it has in common with a span.
+    fn common(&self, from: i64, to: i64) -> i64 {
+        self.logout_at().map_or(0, |end| (end.min(to) - self.login_at.max(from)).max(0))
+    }
+}
+
+struct Employee<'a> {
+    id: String,
+    idle: i64,
+    maximum: i64,
+    stores: &'a Stores,
+    /// In the order of login.
+    sessions: Vec<Kept>,
+    opened: usize,
+    horizon: i64,
+    paid_mark: i64,
+    /// By the session's number.
+    rows: BTreeMap<usize, Session>,
+    auto_logouts: Vec<AutoLogout>,
+}
+
+impl Employee<'_> {
+    fn deadline(&self, session: &Kept) -> i64 {
+        (session.last_activity + self.idle).min(session.login_at + self.maximum)
+    }
+
+    /// Fires the timer as long as it is due at or before `clock`.
+    fn fire_timers(&mut self, clock: i64) {
+        while let Some(due) = self.sessions.iter().filter(|s| s.is_open()).map(|s| self.deadline(s)).min() {
+            if due > clock {
+                return;
+            }
+            self.expire(due, due);
+            self.write_and_forget();
+        }
+    }
+
+    fn see(&mut self, event: &Event) {
+        let now = event.clock;
+        let t = event.time.min(now);
+        self.expire(now, event.time);
+        let known_here = self.sessions.iter().any(|s| s.source == event.source && s.login_at <= t);
+        if t >= self.horizon || known_here {
+            if event.is("pos.employee.logged_out") {
+                self.log_out(event, t);
+            } else {
+                self.log_in_or_act(event, t);
+                if event.is("pos.employee.logged_in") {
+                    self.end_elsewhere(event, t);
+                }
+            }
+            self.expire(now, event.time);
+            self.bound_open(event.time);
+        }
+        self.write_and_forget();
+    }
+
+    /// Steps 1 and 7. `time` is that of the event or timer that shows it.
+    fn expire(&mut self, now: i64, time: i64) {
+        let mut due: Vec<(i64, usize)> = (0..self.sessions.len())
+            .filter(|index| self.sessions[*index].is_open())
+            .map(|index| (self.deadline(&self.sessions[index]), index))
+            .filter(|(deadline, _)| *deadline <= now)
+            .collect();
+        due.sort_unstable();
+        for (_, index) in due {
+            let session = &self.sessions[index];
+            let longest = session.login_at + self.maximum;
+            let (at, cause) = if session.last_activity + self.idle <= longest {
+                (session.last_activity, "idle")
+            } else {
+                (longest, "maximum_shift")
+            };
+            self.end_open(index, at, cause, time);
+        }
+    }
+
+    /// Ends an open session without a logout, which is published.
+    fn end_open(&mut self, index: usize, at: i64, cause: &'static str, time: i64) {
+        let session = &mut self.sessions[index];
+        session.end = Some((at, cause));
+        self.auto_logouts.push(AutoLogout {
+            employee: self.id.clone(),
+            terminal: session.terminal.clone(),
+            seconds: (at - session.login_at) / 1000,
+            cause: cause.to_owned(),
+            time,
+        });
+    }
+
+    /// Step 3: the last session there that began by `t`, and the first that began after it.
+    fn around(&self, source: &str, t: i64) -> (Option<usize>, Option<usize>) {
+        let here = |index: &usize| self.sessions[*index].source == source;
+        let previous = (0..self.sessions.len()).rev().filter(here).find(|index| self.sessions[*index].login_at <= t);
+        let next = (0..self.sessions.len()).filter(here).find(|index| self.sessions[*index].login_at > t);
+        (previous, next)
+    }
+
+    /// Step 4.
+    fn log_out(&mut self, event: &Event, t: i64) {
+        let Some(index) = self.around(&event.source, t).0 else { return };
+        let deadline = self.deadline(&self.sessions[index]);
+        let session = &mut self.sessions[index];
+        let corrected = session.ended_by(&["idle", "login_elsewhere", "maximum_shift"]) && t < deadline;
+        if session.last_activity <= t && (session.is_open() || corrected) {
+            session.end = Some((t, "logout"));
+            session.last_activity = t;
+            session.late |= event.clock - t > LATE_MILLIS;
+        }
+    }
+
+    /// Step 5.
+    fn log_in_or_act(&mut self, event: &Event, t: i64) {
+        let is_login = event.is("pos.employee.logged_in");
+        let is_late_enough = event.clock - t > LATE_MILLIS;
+        let (previous, next) = self.around(&event.source, t);
+        if let Some(index) = previous {
+            let deadline = self.deadline(&self.sessions[index]);
+            let session = &mut self.sessions[index];
+            let covered = session.logout_at().is_none_or(|end| t < end || (t == end && !is_login));
+            if covered {
+                session.last_activity = session.last_activity.max(t);
+                return;
+            }
+            if !is_login && event.late && session.ended_by(&["idle"]) && t < deadline {
+                session.last_activity = t;
+                session.end = Some((t, "idle"));
+                session.late |= is_late_enough;
+                return;
+            }
+        }
+        if let Some(index) = next {
+            let (idle, maximum) = (self.idle, self.maximum);
+            let session = &mut self.sessions[index];
+            let end = session.logout_at().unwrap_or(session.last_activity);
+            if !session.explicit && session.login_at - t < idle && end - t < maximum {
+                session.login_at = t;
+                session.explicit |= is_login;
+                session.late |= is_late_enough;
+                self.sort();
+                return;
+            }
+        }
+        self.open(event, t, next);
+    }
+
+    fn open(&mut self, event: &Event, t: i64, next: Option<usize>) {
+        let mut session = Kept {
+            number: self.opened,
+            source: event.source.clone(),
+            store: event.store.clone(),
+            terminal: event.terminal.clone(),
+            login_at: t,
+            last_activity: t,
+            end: None,
+            explicit: event.is("pos.employee.logged_in"),
+            late: event.clock - t > LATE_MILLIS,
+        };
+        self.opened += 1;
+        if event.late {
+            let deadline = self.deadline(&session);
+            let elsewhere = |s: &&Kept| s.explicit && s.source != event.source && s.login_at > t;
+            let login_elsewhere = self.sessions.iter().filter(elsewhere).map(|s| s.login_at).min();
+            let next_login = next.map(|index| self.sessions[index].login_at);
+            session.end = match login_elsewhere {
+                Some(login) if login < deadline && next_login.is_none_or(|next| login <= next) => {
+                    Some((login, "login_elsewhere"))
+                }
+                _ => (next.is_some() || deadline <= event.clock).then_some((t, "idle")),
+            };
+        }
+        self.sessions.push(session);
+        self.sort();
+    }
+
+    fn sort(&mut self) {
+        self.sessions.sort_by_key(|session| (session.login_at, session.number));
+    }
+
+    /// Step 6.
+    fn end_elsewhere(&mut self, event: &Event, t: i64) {
+        for index in 0..self.sessions.len() {
+            let deadline = self.deadline(&self.sessions[index]);
+            let session = &mut self.sessions[index];
+            if session.source == event.source || session.login_at > t || session.last_activity > t {
+                continue;
+            }
+            let is_late_enough = event.clock - t > LATE_MILLIS;
+            let wrongly_ended = session.ended_by(&["login_elsewhere", "maximum_shift"])
+                && session.logout_at().is_some_and(|end| t < end)
+                || session.ended_by(&["idle"]) && t < deadline;
+            if session.is_open() {
+                session.late |= is_late_enough;
+                self.end_open(index, t, "login_elsewhere", event.time);
+            } else if event.late && wrongly_ended {
+                session.late |= is_late_enough;
+                session.end = Some((t, "login_elsewhere"));
+            }
+        }
+    }
+
+    /// Step 8.
+    fn bound_open(&mut self, time: i64) {
+        loop {
+            let open: Vec<usize> = (0..self.sessions.len()).filter(|index| self.sessions[*index].is_open()).collect();
+            if open.len() <= OPEN_MAX {
+                return;
+            }
+            let oldest = open.into_iter().min_by_key(|index| (self.sessions[*index].last_activity, *index));
+            let oldest = oldest.expect("more than eight are open");
+            self.end_open(oldest, self.sessions[oldest].last_activity, "idle", time);
+        }
+    }
+
+    /// Writes all rows, then step 9, and once more what that changes.
+    fn write_and_forget(&mut self) {
+        self.write();
+        while self.sessions.iter().filter(|session| !session.is_open()).count() > ENDED_MAX {
+            let first = self.sessions.iter().position(|session| !session.is_open()).expect("more than eight ended");
+            let forgotten = self.sessions.remove(first);
+            self.horizon = self.horizon.max(forgotten.login_at);
+            self.paid_mark = self.paid_mark.max(forgotten.logout_at().expect("it ended"));
+        }
+        self.write();
+    }
+
+    fn write(&mut self) {
+        for (index, session) in self.sessions.iter().enumerate() {
+            let end = session.logout_at();
+            let mut flags = Vec::new();
+            if session.late {
+                flags.push("late".to_owned());
+            }
+            let others = self.sessions.iter().filter(|other| other.number != session.number);
+            if let Some(end) = end {
+                let overlaps = others.map(|other| other.common(session.login_at, end)).any(|common| common > 0);
+                if overlaps || session.common(i64::MIN, self.paid_mark) > 0 {
+                    flags.push("overlap".to_owned());
+                }
+            }
+            let row = Session {
+                employee: self.id.clone(),
+                store: session.store.clone(),
+                terminal: session.terminal.clone(),
+                business_day: self.stores.business_day(&session.store, session.login_at).to_string(),
+                login_at: session.login_at,
+                logout_at: end,
+                seconds: end.map_or(0, |end| (end - session.login_at) / 1000),
+                paid_seconds: end.map_or(0, |end| self.unpaid_before(index, end) / 1000),
+                cause: session.end.map(|(_, cause)| cause.to_owned()),
+                flags,
+            };
+            self.rows.insert(session.number, row);
+        }
+    }
+
+    /// Milliseconds of an ended session that nothing before it in the list covers.
+    fn unpaid_before(&self, index: usize, end: i64) -> i64 {
+        let mut covered_until = self.sessions[index].login_at.max(self.paid_mark);
+        let mut unpaid = 0;
+        // The list is in the order of login, so one sweep over what comes before finds every gap.
+        for other in self.sessions[..index].iter().filter(|other| !other.is_open()) {
+            unpaid += (other.login_at.min(end) - covered_until).max(0);
+            covered_until = covered_until.max(other.logout_at().unwrap_or(covered_until));
+        }
+        unpaid + (end - covered_until).max(0)
+    }
+}

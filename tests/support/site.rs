@@ -1,0 +1,126 @@
+//! One installation in a directory of its own: the bus file, the store file, and the binary run on them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::results;
+
+/// What the rig is asked for. The same stream gives the same messages, whatever they are sent to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stream {
+    pub(crate) seed: u64,
+    pub(crate) events: u32,
+}
+
+impl Stream {
+    /// 200 terminals in 4 stores with everything that goes wrong in a shop.
+    fn rig(self, to: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tillstream"));
+        command.args(["rig", "--stores", "4", "--terminals", "50"]);
+        command.args(["--duplicates", "0.05", "--corrupt", "0.01", "--out-of-order", "0.02", "--late", "0.002"]);
+        command.args(["--anomalies", "0.02", "--to", to]);
+        command.args(["--seed", &self.seed.to_string(), "--events", &self.events.to_string()]);
+        command
+    }
+
+    /// The messages as they reach the bus, corrupt ones included.
+    pub(crate) fn messages(self) -> Vec<Vec<u8>> {
+        let output = self.rig("stdout").stderr(Stdio::inherit()).output().expect("the rig starts");
+        assert!(output.status.success(), "the rig ends with {}", output.status);
+        let text = output.stdout.strip_suffix(b"\n").expect("the last line ends");
+        text.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
+    }
+}
+
+/// The directory that one installation lives in.
+pub(crate) struct Site {
+    directory: TempDir,
+}
+
+impl Site {
+    /// An installation whose bus holds this stream and whose store is empty.
+    pub(crate) fn filled(stream: Stream) -> Self {
+        let site = Self { directory: TempDir::new().expect("a temporary directory") };
+        let mut rig = stream.rig("bus");
+        let status = site.at_home(&mut rig).status().expect("the rig starts");
+        assert!(status.success(), "the rig ends with {status}");
+        site
+    }
+
+    /// Another installation with a copy of the same bus file.
+    pub(crate) fn with_same_bus(&self) -> Self {
+        let copy = Self { directory: TempDir::new().expect("a temporary directory") };
+        for file in ["bus.db", "bus.db-wal"] {
+            if self.path(file).exists() {
+                fs::copy(self.path(file), copy.path(file)).expect("the bus file can be copied");
+            }
+        }
+        copy
+    }
+
+    /// A file of this installation.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.directory.path().join(file)
+    }
+
+    fn at_home<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().to_ascii_uppercase().starts_with("TILLSTREAM__") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .current_dir(self.directory.path())
+            .env("TILLSTREAM__BUS__PATH", self.path("bus.db"))
+            .env("TILLSTREAM__STORE__URL", format!("sqlite:{}", self.path("store.db").display()))
+            .env("TILLSTREAM__HTTP__BIND", "127.0.0.1:0")
+    }
+
+    fn serve(&self, shards: u32) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tillstream"));
+        command.args(["serve", "--until-caught-up"]);
+        self.at_home(&mut command).env("TILLSTREAM__PROCESSOR__SHARDS", shards.to_string());
+        command
+    }
+
+    /// Processes everything that is on the bus and returns the line of figures.
+    pub(crate) fn catch_up(&self, shards: u32) -> Value {
+        let output = self.serve(shards).stderr(Stdio::inherit()).output().expect("the processor starts");
+        assert!(output.status.success(), "serve --until-caught-up ends with {}", output.status);
+        let line = String::from_utf8(output.stdout).expect("UTF-8");
+        serde_json::from_str(line.lines().last().expect("a line of figures")).expect("JSON")
+    }
+
+    /// Starts processing and kills the process without warning as soon as it has committed something new. Returns
+    /// false if there was nothing left to commit.
+    pub(crate) fn catch_up_until_killed(&self, shards: u32) -> bool {
+        let before = results::progress(&self.path("store.db"));
+        let mut command = self.serve(shards);
+        let mut processor = Running(command.stdout(Stdio::null()).spawn().expect("the processor starts"));
+        loop {
+            if let Some(status) = processor.0.try_wait().expect("the processor can be asked") {
+                assert!(status.success(), "serve --until-caught-up ends with {status}");
+                return false;
+            }
+            if results::progress(&self.path("store.db")) > before {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// A process that does not outlive the test; dropping it is `kill -9`.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only if the process has already ended, which is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
