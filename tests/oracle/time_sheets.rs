@@ -360,15 +360,11 @@ impl Employee<'_> {
         }
     }
 
-    /// Milliseconds of an ended session that nothing before it in the list covers.
+    /// Milliseconds of an ended session that nothing before it in the list covers. All of those began no later than it
+    /// did, so what they cover of it is its beginning.
     fn unpaid_before(&self, index: usize, end: i64) -> i64 {
-        let mut covered_until = self.sessions[index].login_at.max(self.paid_mark);
-        let mut unpaid = 0;
-        // The list is in the order of login, so one sweep over what comes before finds every gap.
-        for other in self.sessions[..index].iter().filter(|other| !other.is_open()) {
-            unpaid += (other.login_at.min(end) - covered_until).max(0);
-            covered_until = covered_until.max(other.logout_at().unwrap_or(covered_until));
-        }
-        unpaid + (end - covered_until).max(0)
+        let earlier = self.sessions[..index].iter().filter_map(Kept::logout_at);
+        let covered_until = earlier.fold(self.sessions[index].login_at.max(self.paid_mark), i64::max);
+        (end - covered_until).max(0)
     }
 }
