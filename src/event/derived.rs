@@ -57,6 +57,12 @@ impl DerivedId<'_> {
     }
 }
 
+/// A deterministic id of anything else that must be written once: the hash of its parts, as for derived events.
+#[must_use]
+pub fn stable_id(parts: &[&str]) -> String {
+    hash(parts)
+}
+
 fn hash(parts: &[&str]) -> String {
     use std::fmt::Write;
     let mut hasher = Sha256::new();

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 pub use data::*;
-pub use derived::{DerivedId, NewEvent};
+pub use derived::{DerivedId, NewEvent, stable_id};
 pub(crate) use parse::is_forbidden_key;
 pub use redact::redact;
 pub use schemas::json_schemas;

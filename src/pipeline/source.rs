@@ -1,1 +1,430 @@
+//! One partition of `pos.events`: records in, events to apply out.
+//!
+//! Decides per record: dead letter, duplicate, misplaced, internal, or an event for plugins; moves the clock; collects
+//! what other scopes need. The outcome is a function of the log and of the state that the last commit left.
 
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use compact_str::CompactString;
+use rustc_hash::FxHashMap;
+
+use super::chunk::{CHUNK_BYTES_MAX, Chunk, ChunkEvent};
+use super::duplicates::{Verdict, Window};
+use super::{Addressee, Placed, routes};
+use crate::bus::partitioner::partition_of;
+use crate::bus::{NewRecord, Record, Topic, TopicPartition};
+use crate::effect::Position;
+use crate::event::{DeadLetterReplay, Event, EventClass, EventData, EventError, Scope, redact, stable_id};
+use crate::store::model::{DeadLetter, DeadLetterStatus, WindowRow};
+use crate::time::Timestamp;
+
+/// An event cannot move the clock further than this beyond the time at which the bus received it.
+const AHEAD_OF_BUS_MS: i64 = 2000;
+/// Bytes of a dead letter that are kept.
+const DEAD_LETTER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A record that has been looked at once.
+#[derive(Debug)]
+pub struct ParsedRecord {
+    record: Record,
+    event: Result<Arc<Event>, EventError>,
+}
+
+/// Parses a record of `pos.events`, in structured or binary mode.
+#[must_use]
+pub fn parse(record: Record) -> ParsedRecord {
+    let binary = record.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("ce_specversion"));
+    let event = if binary {
+        let headers = record.headers.iter().map(|(name, value)| (name.as_str(), &value[..]));
+        Event::parse_binary(headers, &record.value)
+    } else {
+        Event::parse(&record.value)
+    };
+    ParsedRecord { record, event: event.map(Arc::new) }
+}
+
+impl ParsedRecord {
+    /// The source whose window decides on this record, if one does.
+    #[must_use]
+    pub fn window_source(&self) -> Option<&str> {
+        let event = self.event.as_ref().ok()?;
+        has_window(event).then(|| event.source.as_str())
+    }
+}
+
+/// What plugins publish through the outbox arrives exactly once already.
+fn has_window(event: &Event) -> bool {
+    event.source.plugin().is_none()
+}
+
+/// What a batch of records of one partition came to.
+#[derive(Debug, Default)]
+pub struct SourceOutcome {
+    /// Events for the scope terminal, in order.
+    pub placed: Vec<Placed>,
+    /// Events that the feed shows.
+    pub shown: Vec<Arc<Event>>,
+    /// What could not be processed.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Dead letters of whole messages that were applied at last.
+    pub dead_letters_replayed: Vec<String>,
+    /// Records that belong to another partition.
+    pub misplaced: Vec<NewRecord>,
+    /// Chunks to append to `pos.events.rekeyed`: the partition and the chunk.
+    pub chunks: Vec<(u32, Chunk)>,
+    /// Changed duplicate windows.
+    pub windows: Vec<WindowRow>,
+    /// Distinct valid events of terminals.
+    pub events: u64,
+    /// Events that were dropped as duplicates.
+    pub duplicates: u64,
+    /// Sequences that were skipped and have not come since, as far as this batch can tell.
+    pub gaps: u64,
+}
+
+#[derive(Debug)]
+struct HeldWindow {
+    window: Window,
+    used: u64,
+    changed: bool,
+}
+
+/// One partition of `pos.events` in the hands of its owner.
+#[derive(Debug)]
+pub struct SourcePartition {
+    partition: u32,
+    partitions: u32,
+    clock: Timestamp,
+    next_offset: i64,
+    windows: FxHashMap<CompactString, HeldWindow>,
+    chunk_clocks: Vec<Timestamp>,
+    batch: u64,
+}
+
+impl SourcePartition {
+    /// The partition as its row left it.
+    #[must_use]
+    pub fn restore(partition: u32, partitions: u32, next_offset: i64, clock: Timestamp) -> Self {
+        let chunk_clocks = vec![Timestamp::MIN; partitions as usize];
+        Self { partition, partitions, clock, next_offset, windows: FxHashMap::default(), chunk_clocks, batch: 0 }
+    }
+
+    /// The clock: the highest min(event time, bus time + 2 s) of terminals' events and ticks.
+    #[must_use]
+    pub const fn clock(&self) -> Timestamp {
+        self.clock
+    }
+
+    /// The offset to read on from.
+    #[must_use]
+    pub const fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// The sources in these records whose windows must be loaded first.
+    pub fn unknown_sources<'a>(&self, records: &'a [ParsedRecord]) -> Vec<&'a str> {
+        let mut sources: Vec<&str> = Vec::new();
+        let mut last = "";
+        for source in records.iter().filter_map(ParsedRecord::window_source) {
+            if source != last && !self.windows.contains_key(source) {
+                sources.push(source);
+            }
+            last = source;
+        }
+        sources.sort_unstable();
+        sources.dedup();
+        sources
+    }
+
+    /// Takes windows from the store; sources without one have not been seen before.
+    ///
+    /// Returns the first source whose window is not understood.
+    pub fn load_windows(&mut self, sources: &[&str], rows: Vec<WindowRow>) -> Option<String> {
+        for source in sources {
+            let held = HeldWindow { window: Window::default(), used: self.batch, changed: false };
+            self.windows.insert(CompactString::new(source), held);
+        }
+        for row in rows {
+            let Some(window) = Window::decode(&row.window) else {
+                return Some(row.source);
+            };
+            let held = HeldWindow { window, used: self.batch, changed: false };
+            self.windows.insert(CompactString::from(row.source), held);
+        }
+        None
+    }
+
+    /// Forgets windows that no batch after `committed_batch` has used, once there are more than `windows_max`.
+    pub fn forget_idle_windows(&mut self, windows_max: usize, committed_batch: u64) {
+        if self.windows.len() > windows_max {
+            let mut used: Vec<u64> = self.windows.values().map(|held| held.used).collect();
+            let middle = used.len() / 2;
+            let (_, &mut median, _) = used.select_nth_unstable(middle);
+            self.windows.retain(|_, held| held.used > committed_batch || held.used > median);
+        }
+    }
+
+    /// Decides on a batch of records. All windows it needs must have been loaded.
+    pub fn admit(&mut self, records: Vec<ParsedRecord>, next_offset: i64, batch: u64) -> SourceOutcome {
+        self.batch = batch;
+        let from = self.next_offset;
+        let mut outcome = SourceOutcome::default();
+        let mut routed: Vec<Vec<ChunkEvent>> = vec![Vec::new(); self.partitions as usize];
+        for ParsedRecord { record, event } in records {
+            match event {
+                Err(error) => outcome.dead_letters.push(self.invalid(&record, &error)),
+                Ok(event) => self.admit_event(&record, event, &mut outcome, &mut routed),
+            }
+        }
+        self.next_offset = next_offset;
+        for (partition, events) in routed.into_iter().enumerate() {
+            if !events.is_empty() {
+                self.chunk(partition, from, events, &mut outcome.chunks);
+            }
+        }
+        for (source, held) in &mut self.windows {
+            if std::mem::take(&mut held.changed) {
+                let window = held.window.encode();
+                outcome.windows.push(WindowRow { partition: self.partition, source: source.to_string(), window });
+            }
+        }
+        outcome.windows.sort_unstable_by(|a, b| a.source.cmp(&b.source));
+        outcome
+    }
+
+    /// Empty chunks for the rekeyed partitions that do not know the clock yet.
+    pub fn clock_chunks(&mut self) -> Vec<(u32, Chunk)> {
+        let mut chunks = Vec::new();
+        for partition in 0..self.chunk_clocks.len() {
+            if self.chunk_clocks[partition] < self.clock {
+                self.chunk(partition, self.next_offset, Vec::new(), &mut chunks);
+            }
+        }
+        chunks
+    }
+
+    fn chunk(&mut self, partition: usize, from: i64, events: Vec<ChunkEvent>, chunks: &mut Vec<(u32, Chunk)>) {
+        let target = u32::try_from(partition).expect("partitions are few");
+        let mut piece = Chunk { source: self.partition, from, to: from, clock: Timestamp::MIN, events: Vec::new() };
+        let mut bytes = 0;
+        for event in events {
+            if bytes + event.raw.len() > CHUNK_BYTES_MAX && !piece.events.is_empty() {
+                let next = Chunk { from: event.offset, events: Vec::new(), ..piece };
+                let full = std::mem::replace(&mut piece, next);
+                // Below this clock nothing is missing: the next event is at least as late as the last one here.
+                let clock = full.events.last().map_or(Timestamp::MIN, |last| last.clock);
+                chunks.push((target, Chunk { to: event.offset, clock, ..full }));
+                bytes = 0;
+            }
+            bytes += event.raw.len();
+            piece.events.push(event);
+        }
+        chunks.push((target, Chunk { to: self.next_offset, clock: self.clock, ..piece }));
+        self.chunk_clocks[partition] = self.clock;
+    }
+
+    fn admit_event(
+        &mut self,
+        record: &Record,
+        event: Arc<Event>,
+        outcome: &mut SourceOutcome,
+        routed: &mut [Vec<ChunkEvent>],
+    ) {
+        if let EventData::Tick(_) = event.data {
+            self.advance(event.time, record.timestamp);
+            return;
+        }
+        if let EventData::DeadLetterReplay(replay) = &event.data {
+            self.replay(&event, replay, record, outcome, routed);
+            return;
+        }
+        if partition_of(event.key().as_bytes(), self.partitions) != self.partition {
+            outcome.misplaced.push(to_own_partition(&event));
+            return;
+        }
+        if has_window(&event) {
+            let held = self.windows.get_mut(event.source.as_str()).expect("windows are loaded before");
+            held.used = self.batch;
+            match held.window.admit(event.sequence, &event.id, event.time) {
+                Verdict::New { gap } => {
+                    held.changed = true;
+                    outcome.gaps += gap;
+                }
+                Verdict::Duplicate => {
+                    outcome.duplicates += 1;
+                    return;
+                }
+                verdict => {
+                    outcome.dead_letters.push(self.refused(record, &event, verdict));
+                    return;
+                }
+            }
+        }
+        if let EventData::Reply(reply) = &event.data {
+            if reply.scope == Scope::Terminal {
+                let addressee = Addressee {
+                    plugin: reply.plugin.clone(),
+                    scope: reply.scope,
+                    entity: CompactString::new(reply.entity.as_str()),
+                    dead_letter: None,
+                };
+                outcome.placed.push(self.placed(record.offset, event, false, Some(addressee)));
+            }
+            return;
+        }
+        self.apply(record, event, outcome, routed);
+    }
+
+    /// A valid event that was not seen before: moves the clock, goes to plugins and to other scopes.
+    fn apply(
+        &mut self,
+        record: &Record,
+        event: Arc<Event>,
+        outcome: &mut SourceOutcome,
+        routed: &mut [Vec<ChunkEvent>],
+    ) {
+        let from_terminal = event.source.terminal_id().is_some() && event.event_type().class() == EventClass::Terminal;
+        let late = event.time < self.clock;
+        if from_terminal {
+            self.advance(event.time, record.timestamp);
+            outcome.events += 1;
+        }
+        if event.event_type().class() == EventClass::Terminal {
+            outcome.shown.push(Arc::clone(&event));
+        }
+        routes(&event, self.partitions, |partition| {
+            let chunk_event = ChunkEvent { offset: record.offset, clock: self.clock, late, raw: event.raw.clone() };
+            routed[partition as usize].push(chunk_event);
+        });
+        if event.is_from_terminal() && !matches!(event.data, EventData::Unknown) {
+            outcome.placed.push(self.placed(record.offset, event, late, None));
+        }
+    }
+
+    /// A person asked for a dead letter to be applied again.
+    fn replay(
+        &mut self,
+        carrier: &Arc<Event>,
+        replay: &DeadLetterReplay,
+        record: &Record,
+        outcome: &mut SourceOutcome,
+        routed: &mut [Vec<ChunkEvent>],
+    ) {
+        let Some(original) = original_of(replay) else {
+            return;
+        };
+        let terminal = replay.entity.as_ref().is_some_and(|entity| entity.starts_with("terminal:"));
+        match addressee_of(replay) {
+            Some(addressee) if terminal => {
+                let position = Position { partition: replay.partition, offset: replay.offset };
+                let placed = self.placed(record.offset, original, true, Some(addressee));
+                outcome.placed.push(Placed { position, ..placed });
+            }
+            Some(_) => routes(carrier, self.partitions, |partition| {
+                let raw = carrier.raw.clone();
+                routed[partition as usize].push(ChunkEvent {
+                    offset: record.offset,
+                    clock: self.clock,
+                    late: true,
+                    raw,
+                });
+            }),
+            // The message itself had been refused, and a person decided that it counts after all.
+            None => {
+                outcome.dead_letters_replayed.push(replay.dead_letter_id.to_string());
+                self.apply(record, original, outcome, routed);
+            }
+        }
+    }
+
+    fn placed(&self, offset: i64, event: Arc<Event>, late: bool, addressee: Option<Addressee>) -> Placed {
+        let position = Position { partition: self.partition, offset };
+        Placed { event, position, clock: self.clock, late, addressee: addressee.map(Arc::new) }
+    }
+
+    fn advance(&mut self, time: Timestamp, received: Timestamp) {
+        self.clock = self.clock.max(time.min(received.plus_millis(AHEAD_OF_BUS_MS)));
+    }
+
+    fn refused(&self, record: &Record, event: &Event, verdict: Verdict) -> DeadLetter {
+        let sequence = event.sequence.unwrap_or_default();
+        let (reason, message) = match verdict {
+            Verdict::SequenceConflict => (
+                "sequence_conflict",
+                format!("another event of {} has sequence {sequence}; replay it if both are real", event.source),
+            ),
+            _ => (
+                "below_window",
+                format!(
+                    "sequence {sequence} of {} is too far back to tell whether it was seen; replay it if it was not",
+                    event.source
+                ),
+            ),
+        };
+        let error = (reason, Some("sequence".to_owned()), message);
+        self.dead_letter(record, error)
+    }
+
+    fn invalid(&self, record: &Record, error: &EventError) -> DeadLetter {
+        self.dead_letter(record, (error.reason.as_str(), error.field.clone(), error.message.clone()))
+    }
+
+    fn dead_letter(&self, record: &Record, (reason, field, message): (&str, Option<String>, String)) -> DeadLetter {
+        let place = TopicPartition::new(Topic::Events, self.partition);
+        let kept = &record.value[..record.value.len().min(DEAD_LETTER_BYTES_MAX)];
+        DeadLetter {
+            id: stable_id(&["dead_letter", &place.to_string(), &record.offset.to_string(), "", ""]),
+            at: record.timestamp,
+            status: DeadLetterStatus::Open,
+            reason: reason.to_owned(),
+            field,
+            message,
+            plugin: None,
+            entity: None,
+            partition: place,
+            offset: record.offset,
+            clock: self.clock,
+            key: record.key.clone(),
+            bytes: Bytes::from(redact(kept)),
+            attempts: 1,
+        }
+    }
+}
+
+/// The event that a replay carries, if it is one by now.
+#[must_use]
+pub fn original_of(replay: &DeadLetterReplay) -> Option<Arc<Event>> {
+    let bytes = BASE64.decode(&replay.bytes_base64).ok()?;
+    Event::parse(&Bytes::from(bytes)).ok().map(Arc::new)
+}
+
+/// The one entity that a replay of a plugin's failure is for.
+#[must_use]
+pub fn addressee_of(replay: &DeadLetterReplay) -> Option<Addressee> {
+    let plugin = replay.plugin.clone()?;
+    let (scope, entity) = replay.entity.as_ref()?.split_once(':')?;
+    let scope = Scope::from_name(scope)?;
+    let dead_letter = Some(replay.dead_letter_id.to_string());
+    Some(Addressee { plugin, scope, entity: CompactString::new(entity), dead_letter })
+}
+
+/// The event as a record for the partition where it belongs.
+#[must_use]
+pub fn to_own_partition(event: &Event) -> NewRecord {
+    NewRecord {
+        topic: Topic::Events,
+        partition: None,
+        key: Some(Bytes::copy_from_slice(event.key().as_bytes())),
+        value: event.raw.clone(),
+        headers: vec![content_type()],
+    }
+}
+
+/// The header of every structured event on the bus.
+#[must_use]
+pub fn content_type() -> (String, Bytes) {
+    ("content-type".to_owned(), Bytes::from_static(b"application/cloudevents+json"))
+}
