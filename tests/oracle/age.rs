@@ -257,3 +257,65 @@ impl Basket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::case::{Case, at, line, payment};
+    use serde_json::json;
+
+    /// What beer at 16 and spirits at 18 lead to in Berlin.
+    fn decide(case: &Case) -> AgeChecks {
+        let policy = |category: &str, age: u64| json!({"category": category, "jurisdiction": "DE", "minimumAge": age});
+        let settings = json!({"policies": [policy("beer", 16), policy("spirits", 18)]});
+        let stores = Stores::new(json!({"S001": {"jurisdiction": "DE"}}));
+        age_checks(&Log::read(case.messages(), 8), &settings, &stores)
+    }
+
+    fn check(outcome: &str, age: u64) -> Value {
+        json!({"basketId": "b", "employeeId": "E1", "outcome": outcome, "minimumAge": age})
+    }
+
+    fn outcomes(result: &AgeChecks) -> Vec<(u64, &str, i64)> {
+        result.prompts.iter().map(|prompt| (prompt.minimum_age, prompt.outcome.as_str(), prompt.at)).collect()
+    }
+
+    #[test]
+    fn a_basket_is_asked_about_once_and_again_only_for_something_stricter() {
+        let case = Case::default()
+            .then("T1", "08:00:00", "basket.item_added", &line("b", 1, "P1", "beer"))
+            .then("T1", "08:00:01", "basket.item_added", &line("b", 2, "P2", "beer"))
+            .then("T1", "08:00:02", "age.checked", &check("approved_visual", 16))
+            .then("T1", "08:00:03", "basket.item_added", &line("b", 3, "P3", "spirits"))
+            .then("T1", "08:00:04", "age.checked", &check("approved_id", 18))
+            .then("T1", "08:00:05", "payment.completed", &payment("b"));
+        let result = decide(&case);
+        // The stricter check covers the milder prompt as well.
+        assert_eq!(outcomes(&result), [(16, "approved_id", at("08:00:04")), (18, "approved_id", at("08:00:04"))]);
+        assert_eq!(result.alerts, []);
+    }
+
+    #[test]
+    fn payment_without_a_passed_check_is_an_alert() {
+        let case = Case::default()
+            .then("T1", "08:00:00", "basket.item_added", &line("b", 1, "P1", "beer"))
+            .then("T1", "08:00:01", "age.checked", &check("refused", 16))
+            .then("T1", "08:00:02", "payment.completed", &payment("b"))
+            .then("T1", "08:00:03", "payment.completed", &payment("b"));
+        let result = decide(&case);
+        assert_eq!(outcomes(&result), [(16, "refused", at("08:00:01"))]);
+        let [alert] = &result.alerts[..] else { panic!("one alert: {:?}", result.alerts) };
+        assert_eq!((alert.observed, alert.limit, alert.at), (0.0, 16.0, at("08:00:02")));
+        assert_eq!(alert.event_ids, ["/stores/S001/terminals/T1#T1-1", "/stores/S001/terminals/T1#T1-3"]);
+    }
+
+    #[test]
+    fn what_was_taken_back_needs_no_check() {
+        let case = Case::default()
+            .then("T1", "08:00:00", "basket.item_added", &line("b", 1, "P1", "beer"))
+            .then("T1", "08:00:01", "basket.item_voided", &line("b", 1, "P1", "beer"))
+            .then("T1", "08:00:02", "payment.completed", &payment("b"));
+        let result = decide(&case);
+        assert_eq!((outcomes(&result), result.alerts.len()), (vec![(16, "pending", at("08:00:00"))], 0));
+    }
+}

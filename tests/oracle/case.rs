@@ -55,3 +55,20 @@ pub(crate) fn message(till: &str, id: &str, sequence: u64, time: &str, kind: &st
 pub(crate) fn employee(id: &str) -> Value {
     json!({"employeeId": id})
 }
+
+/// The data of an added or voided line of one piece.
+pub(crate) fn line(basket: &str, line: u32, product: &str, category: &str) -> Value {
+    json!({"basketId": basket, "employeeId": "E1", "line": line, "productId": product, "category": category,
+        "quantity": 1, "unitPrice": 500, "currency": "EUR"})
+}
+
+/// The data of a payment.
+pub(crate) fn payment(basket: &str) -> Value {
+    json!({"basketId": basket, "employeeId": "E1", "paymentId": format!("pay-{basket}"), "method": "cash",
+        "amount": 500, "currency": "EUR"})
+}
+
+/// Milliseconds of a time of Monday 2026-01-05 in UTC.
+pub(crate) fn at(time: &str) -> i64 {
+    format!("2026-01-05T{time}Z").parse::<jiff::Timestamp>().expect("a time").as_millisecond()
+}

@@ -351,3 +351,92 @@ fn find(of: &str, event: &Event) -> Option<Value> {
 fn canonical(value: &Value) -> String {
     value.as_f64().map_or_else(|| value.to_string(), |number| format!("{number:?}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::case::{Case, employee, line, payment};
+    use serde_json::json;
+
+    /// Observed value and evidence (ids without their source) of each alert of one rule.
+    fn fired(rule: &Value, case: &Case) -> Vec<(f64, String)> {
+        let stores = Stores::new(json!({"S001": {"hours": {"mon": "07:00-21:00"}}}));
+        let log = Log::read(case.messages(), 8);
+        let ids = |alert: &Alert| -> Vec<String> {
+            alert.event_ids.iter().filter_map(|name| name.split('#').nth(1)).map(ToOwned::to_owned).collect()
+        };
+        let alerts = alerts(&log, &json!({"rules": [rule]}), &stores);
+        alerts.iter().map(|alert| (alert.observed, ids(alert).join(" "))).collect()
+    }
+
+    fn rule(scope: &str, types: &[&str], rest: &Value) -> Value {
+        let mut rule = json!({"id": "r", "severity": "low", "scope": scope, "eventTypes": types, "limit": 0});
+        rule.as_object_mut().expect("an object").extend(rest.as_object().expect("an object").clone());
+        rule
+    }
+
+    #[test]
+    fn a_count_fires_above_its_limit_and_then_cools_down() {
+        let rest = json!({"aggregate": {"kind": "count"}, "windowSeconds": 600, "limit": 2});
+        let rule = rule("employee", &["pos.drawer.opened"], &rest);
+        let open = |case: Case, time: &str| case.then("T1", time, "drawer.opened", &employee("E1"));
+        let times = ["08:00:00", "08:05:00", "08:09:59", "08:10:00", "08:15:00", "08:19:59"];
+        let case = times.into_iter().fold(Case::default(), open);
+        // At 08:10:00 the first opening has left the window; at 08:19:59 three are in it, ten minutes after the alert.
+        assert_eq!(fired(&rule, &case), [(3.0, "T1-1 T1-2 T1-3".to_owned()), (3.0, "T1-4 T1-5 T1-6".to_owned())]);
+    }
+
+    #[test]
+    fn a_late_event_can_complete_a_pattern() {
+        let rest = json!({"aggregate": {"kind": "distinct", "of": "terminalId"}, "windowSeconds": 60, "limit": 1});
+        let rule = rule("employee", &["pos.drawer.opened"], &rest);
+        let case = Case::default()
+            .then("T1", "08:00:00", "drawer.opened", &employee("E1"))
+            .then("T2", "08:10:00", "drawer.opened", &employee("E2"))
+            .then("T2", "08:00:30", "drawer.opened", &employee("E1"));
+        assert_eq!(fired(&rule, &case), [(2.0, "T1-1 T2-2".to_owned())]);
+    }
+
+    #[test]
+    fn a_ratio_counts_numerators_against_what_is_in_the_buckets() {
+        let aggregate = json!({"kind": "ratio", "numerator": ["pos.basket.item_voided"]});
+        let rest = json!({"aggregate": aggregate, "windowSeconds": 3600, "limit": 0.5, "minimumSample": 3});
+        let rule = rule("employee", &["pos.basket.item_added"], &rest);
+        let case = Case::default()
+            .then("T1", "08:00:00", "basket.item_added", &line("b", 1, "P1", "x"))
+            .then("T1", "08:00:01", "basket.item_added", &line("b", 2, "P2", "x"))
+            .then("T1", "08:00:02", "basket.item_voided", &line("b", 1, "P1", "x"))
+            .then("T1", "08:00:03", "basket.item_voided", &line("b", 2, "P2", "x"))
+            .then("T1", "08:00:04", "basket.item_added", &line("b", 3, "P3", "x"))
+            .then("T1", "08:00:05", "basket.item_added", &line("b", 4, "P4", "x"))
+            .then("T1", "08:00:06", "basket.item_voided", &line("b", 4, "P4", "x"));
+        // Two voids against two lines are too small a sample; three against four are not.
+        assert_eq!(fired(&rule, &case), [(0.75, "T1-3 T1-4 T1-7".to_owned())]);
+    }
+
+    #[test]
+    fn a_void_counts_only_soon_after_the_payment_of_its_basket() {
+        let after = json!({"eventTypes": ["pos.payment.completed"], "withinSeconds": 600, "same": "basket"});
+        let rest = json!({"after": after, "aggregate": {"kind": "count"}, "windowSeconds": 600});
+        let rule = rule("terminal", &["pos.basket.item_voided"], &rest);
+        let case = Case::default()
+            .then("T1", "08:00:00", "payment.completed", &payment("b1"))
+            .then("T1", "08:01:00", "basket.item_voided", &line("b2", 1, "P1", "x"))
+            .then("T1", "08:10:00", "basket.item_voided", &line("b1", 1, "P1", "x"))
+            .then("T1", "08:10:01", "basket.item_voided", &line("b1", 2, "P1", "x"));
+        assert_eq!(fired(&rule, &case), [(1.0, "T1-1 T1-3".to_owned())]);
+    }
+
+    #[test]
+    fn only_a_store_that_is_known_to_be_closed_is_closed() {
+        let rest = json!({"storeOpen": false, "aggregate": {"kind": "count"}, "windowSeconds": 0});
+        let rule = rule("terminal", &["pos.drawer.opened"], &rest);
+        let case = Case::default().then("T1", "06:59:59", "drawer.opened", &employee("E1")).then(
+            "T1",
+            "07:00:00",
+            "drawer.opened",
+            &employee("E1"),
+        );
+        assert_eq!(fired(&rule, &case), [(1.0, "T1-1".to_owned())]);
+    }
+}

@@ -157,3 +157,30 @@ impl Basket {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::case::{Case, at, line, payment};
+    use serde_json::json;
+
+    #[test]
+    fn what_goes_with_a_product_is_recommended_once_and_never_if_it_is_in_the_basket() {
+        let settings = json!({"maximum": 2, "pairings": [
+            {"categories": ["wine"], "recommend": ["C1", "C2"], "reason": "cheese"},
+            {"products": ["W1"], "recommend": ["C2", "C3", "C4"], "reason": "more"},
+        ]});
+        let case = Case::default()
+            .then("T1", "08:00:00", "basket.item_added", &line("b", 1, "C1", "dairy"))
+            .then("T1", "08:00:01", "basket.item_added", &line("b", 2, "W1", "wine"))
+            .then("T1", "08:00:02", "basket.item_added", &line("b", 3, "W2", "wine"))
+            .then("T1", "08:00:03", "basket.item_added", &line("b", 4, "C3", "dairy"))
+            .then("T1", "08:00:04", "payment.completed", &payment("b"))
+            .then("T1", "08:00:03", "basket.item_added", &line("b", 5, "W1", "wine"));
+        let result = recommendations(&Log::read(case.messages(), 8), &settings);
+        let recommended = vec![("C2".to_owned(), "cheese".to_owned()), ("C3".to_owned(), "more".to_owned())];
+        assert_eq!(result.made, [Made { basket: "b".to_owned(), product: "W1".to_owned(), recommended }]);
+        let outcomes: Vec<_> = result.outcomes.iter().map(|o| (o.recommended.as_str(), o.taken_up, o.at)).collect();
+        assert_eq!(outcomes, [("C2", false, at("08:00:04")), ("C3", true, at("08:00:04"))]);
+    }
+}

@@ -104,9 +104,9 @@ impl Kept {
         self.end.is_some_and(|(_, cause)| causes.contains(&cause))
     }
 
-    /// Milliseconds that it has in common with a span.
-    fn common(&self, from: i64, to: i64) -> i64 {
-        self.logout_at().map_or(0, |end| (end.min(to) - self.login_at.max(from)).max(0))
+    /// True if it ended and has more than an instant in common with a span.
+    fn overlaps(&self, from: i64, to: i64) -> bool {
+        self.logout_at().is_some_and(|end| end.min(to) > self.login_at.max(from))
     }
 }
 
@@ -337,10 +337,10 @@ impl Employee<'_> {
             if session.late {
                 flags.push("late".to_owned());
             }
-            let others = self.sessions.iter().filter(|other| other.number != session.number);
             if let Some(end) = end {
-                let overlaps = others.map(|other| other.common(session.login_at, end)).any(|common| common > 0);
-                if overlaps || session.common(i64::MIN, self.paid_mark) > 0 {
+                let mut others = self.sessions.iter().filter(|other| other.number != session.number);
+                let with_other = others.any(|other| other.overlaps(session.login_at, end));
+                if with_other || session.overlaps(i64::MIN, self.paid_mark) {
                     flags.push("overlap".to_owned());
                 }
             }
@@ -366,5 +366,113 @@ impl Employee<'_> {
         let earlier = self.sessions[..index].iter().filter_map(Kept::logout_at);
         let covered_until = earlier.fold(self.sessions[index].login_at.max(self.paid_mark), i64::max);
         (end - covered_until).max(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::case::{Case, at, employee};
+    use serde_json::json;
+
+    /// Terminal, from, to, seconds, paid seconds, cause and flags of each session.
+    fn sessions(case: &Case) -> Vec<(String, i64, i64, i64, i64, String, String)> {
+        let log = Log::read(case.messages(), 8);
+        let stores = Stores::new(json!({}));
+        let sheets = time_sheets(&log, &json!({"idleSeconds": 3600, "maximumShiftSeconds": 36000}), &stores);
+        let row = |s: Session| {
+            let (logout, cause) = (s.logout_at.expect("closed"), s.cause.expect("closed"));
+            (s.terminal, s.login_at, logout, s.seconds, s.paid_seconds, cause, s.flags.join(" "))
+        };
+        sheets.sessions.into_iter().map(row).collect()
+    }
+
+    fn row(
+        till: &str,
+        from: &str,
+        to: &str,
+        seconds: i64,
+        paid: i64,
+        cause: &str,
+        flags: &str,
+    ) -> (String, i64, i64, i64, i64, String, String) {
+        (till.to_owned(), at(from), at(to), seconds, paid, cause.to_owned(), flags.to_owned())
+    }
+
+    #[test]
+    fn a_session_lasts_from_login_to_logout() {
+        let case = Case::default()
+            .then("T1", "08:00:00", "employee.logged_in", &employee("E1"))
+            .then("T1", "08:30:00", "drawer.opened", &employee("E1"))
+            .then("T1", "09:00:00", "employee.logged_out", &employee("E1"));
+        assert_eq!(sessions(&case), [row("T1", "08:00:00", "09:00:00", 3600, 3600, "logout", "")]);
+    }
+
+    #[test]
+    fn an_idle_session_ends_at_its_last_activity_and_is_published_when_the_hour_is_over() {
+        let case = Case::default().then("T1", "08:00:00", "employee.logged_in", &employee("E1")).then(
+            "T1",
+            "08:10:00",
+            "drawer.opened",
+            &employee("E1"),
+        );
+        assert_eq!(sessions(&case), [row("T1", "08:00:00", "08:10:00", 600, 600, "idle", "")]);
+        let log = Log::read(case.messages(), 8);
+        let published = time_sheets(&log, &json!({}), &Stores::new(json!({}))).auto_logouts;
+        let (employee, terminal, cause) = ("E1".to_owned(), "T1".to_owned(), "idle".to_owned());
+        assert_eq!(published, [AutoLogout { employee, terminal, seconds: 600, cause, time: at("09:10:00") }]);
+    }
+
+    #[test]
+    fn work_at_two_tills_at_once_is_flagged_and_paid_once() {
+        let case = Case::default()
+            .then("T1", "08:00:00", "employee.logged_in", &employee("E1"))
+            .then("T2", "08:20:00", "employee.logged_in", &employee("E1"))
+            .then("T1", "08:30:00", "drawer.opened", &employee("E1"))
+            .then("T2", "08:40:00", "drawer.opened", &employee("E1"))
+            .then("T1", "08:50:00", "drawer.opened", &employee("E1"));
+        assert_eq!(
+            sessions(&case),
+            [
+                row("T1", "08:00:00", "08:20:00", 1200, 1200, "login_elsewhere", ""),
+                row("T2", "08:20:00", "08:40:00", 1200, 1200, "idle", "overlap"),
+                row("T1", "08:30:00", "08:50:00", 1200, 600, "idle", "overlap"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_late_logout_corrects_what_was_taken_for_idle() {
+        let case = Case::default()
+            .then("T1", "08:00:00", "employee.logged_in", &employee("E1"))
+            .then("T1", "08:10:00", "drawer.opened", &employee("E1"))
+            .then("T1", "09:30:00", "employee.logged_out", &employee("E2"))
+            .then("T1", "08:40:00", "employee.logged_out", &employee("E1"));
+        assert_eq!(sessions(&case), [row("T1", "08:00:00", "08:40:00", 2400, 2400, "logout", "late")]);
+    }
+
+    #[test]
+    fn a_login_that_comes_after_the_first_sale_moves_the_beginning_back() {
+        let case = Case::default()
+            .then("T1", "08:00:01", "drawer.opened", &employee("E1"))
+            .then("T1", "08:00:00", "employee.logged_in", &employee("E1"))
+            .then("T1", "08:05:00", "employee.logged_out", &employee("E1"));
+        assert_eq!(sessions(&case), [row("T1", "08:00:00", "08:05:00", 300, 300, "logout", "")]);
+    }
+
+    #[test]
+    fn nobody_works_longer_than_the_maximum_shift() {
+        let mut case = Case::default().then("T1", "06:00:00", "employee.logged_in", &employee("E1"));
+        for half_hour in 0..=21 {
+            let time = format!("{:02}:{:02}:00", 6 + half_hour / 2, half_hour % 2 * 30 + 10);
+            case = case.then("T1", &time, "drawer.opened", &employee("E1"));
+        }
+        assert_eq!(
+            sessions(&case),
+            [
+                row("T1", "06:00:00", "16:00:00", 36000, 36000, "maximum_shift", ""),
+                row("T1", "16:10:00", "16:40:00", 1800, 1800, "idle", ""),
+            ]
+        );
     }
 }
