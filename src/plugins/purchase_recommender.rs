@@ -1,27 +1,300 @@
-//! Placeholder of `purchase-recommender`, replaced by its own commit.
-use super::{FieldError, Plugin, Subscription};
-use crate::effect::Effects;
-use crate::event::Event;
+//! `purchase-recommender`: what goes with the product that was just added, and whether the customer took it.
+//!
+//! It owns the content of the baskets that are open on a terminal, as far as recommendations need it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use compact_str::CompactString;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::{EventTypes, FieldError, Plugin, Subscription, check_range};
+use crate::effect::{Effects, RecommendationRecord, Record};
+use crate::event::{
+    Event, EventData, EventType, ID_BYTES_MAX, Id, ItemAdded, ItemVoided, Recommendation, RecommendationMade, Scope,
+};
+use crate::time::Timestamp;
+
+/// Open baskets that a terminal remembers.
+const BASKETS_MAX: usize = 8;
+/// Different products that a basket remembers.
+const PRODUCTS_MAX: usize = 250;
+/// Products that are recommended in one basket.
+const RECOMMENDATIONS_MAX: usize = 50;
+/// Pairings in the settings.
+const PAIRINGS_MAX: usize = 1_000;
+/// Entries in each list of a pairing.
+const ENTRIES_MAX: usize = 200;
+/// Longest reason, in characters.
+const REASON_CHARS_MAX: usize = 200;
+
 /// The plugin.
 #[derive(Debug)]
 pub struct PurchaseRecommender;
-/// Settings.
-#[derive(Debug, Default, Clone, Serialize, Deserialize, JsonSchema)]
+
+/// What a manager can set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Settings {}
-impl Plugin for PurchaseRecommender {
-    type State = ();
-    type Settings = Settings;
-    type Compiled = Settings;
-    const NAME: &'static str = "purchase-recommender";
-    const DESCRIPTION: &'static str = "";
-    fn compile(settings: &Settings) -> Result<Settings, Vec<FieldError>> {
-        Ok(settings.clone())
-    }
-    fn subscriptions(_: &Settings) -> Vec<Subscription> {
-        Vec::new()
-    }
-    fn apply((): &mut (), _: &Settings, _: &Event, _: &mut Effects<'_>) {}
+pub struct Settings {
+    /// What goes with what. Pairings that stand further up come first.
+    #[schemars(length(max = 1_000))]
+    pub pairings: Vec<Pairing>,
+    /// How many products are recommended at most when an item is added.
+    #[schemars(range(min = 1, max = 10))]
+    pub maximum: u32,
 }
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { pairings: Vec::new(), maximum: 3 }
+    }
+}
+
+/// Products that go with other products or with whole categories.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Pairing {
+    /// Adding one of these products prompts the recommendation.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200), inner(length(min = 1, max = 255)))]
+    pub products: Vec<String>,
+    /// Adding a product of one of these categories prompts it as well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200), inner(length(min = 1, max = 255)))]
+    pub categories: Vec<String>,
+    /// The products to recommend, the best one first.
+    #[schemars(length(min = 1, max = 200), inner(length(min = 1, max = 255)))]
+    pub recommend: Vec<String>,
+    /// What the cashier can tell the customer.
+    #[schemars(length(max = 200))]
+    pub reason: String,
+}
+
+/// Pairings that can be looked up by product and by category.
+#[derive(Debug)]
+pub struct Compiled {
+    maximum: usize,
+    pairings: Vec<(Vec<Id>, CompactString)>,
+    by_product: HashMap<String, Vec<usize>>,
+    by_category: HashMap<String, Vec<usize>>,
+}
+
+impl Compiled {
+    /// The pairings that the product or its category prompts, in the order of the settings.
+    fn matching(&self, product: &str, category: &str) -> impl Iterator<Item = &(Vec<Id>, CompactString)> {
+        let of = |index: &HashMap<String, Vec<usize>>, key: &str| index.get(key).cloned().unwrap_or_default();
+        let mut matching = of(&self.by_product, product);
+        matching.extend(of(&self.by_category, category));
+        matching.sort_unstable();
+        matching.dedup();
+        matching.into_iter().map(|index| &self.pairings[index])
+    }
+}
+
+/// What a terminal's baskets hold; the one that was touched last stands last.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct State {
+    #[serde(rename = "b", default)]
+    baskets: Vec<Basket>,
+    /// The basket that ended last: what its payment has overtaken must not begin it again.
+    #[serde(rename = "e", default)]
+    ended: Option<Id>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Basket {
+    #[serde(rename = "i")]
+    id: Id,
+    /// Thousandths of each product.
+    #[serde(rename = "p", default)]
+    products: BTreeMap<Id, i64>,
+    #[serde(rename = "r", default)]
+    recommended: Vec<Recommended>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Recommended {
+    #[serde(rename = "i")]
+    id: String,
+    #[serde(rename = "f")]
+    prompted_by: Id,
+    #[serde(rename = "p")]
+    product: Id,
+}
+
+impl State {
+    /// Takes a basket out; whoever wants to keep it puts it back at the end.
+    fn take(&mut self, id: &Id) -> Option<Basket> {
+        let index = self.baskets.iter().position(|basket| basket.id == *id)?;
+        Some(self.baskets.remove(index))
+    }
+}
+
+impl Basket {
+    fn end(self, at: Timestamp, fx: &mut Effects<'_>) {
+        for Recommended { id, prompted_by, product } in self.recommended {
+            // It was not in the basket when it was recommended, so it was added afterwards.
+            let taken_up = self.products.contains_key(&product);
+            fx.record(Record::Recommendation(RecommendationRecord {
+                id,
+                basket_id: self.id.to_string(),
+                product_id: prompted_by.to_string(),
+                recommended: product.to_string(),
+                taken_up,
+                at,
+            }));
+        }
+    }
+
+    /// What to recommend for a product that has just been added.
+    fn choose(&self, item: &ItemAdded, compiled: &Compiled) -> Vec<Recommendation> {
+        let room = RECOMMENDATIONS_MAX.saturating_sub(self.recommended.len()).min(compiled.maximum);
+        let mut chosen: Vec<Recommendation> = Vec::new();
+        for (products, reason) in compiled.matching(&item.product_id, &item.category) {
+            for product in products {
+                if chosen.len() == room {
+                    return chosen;
+                }
+                let known = *product == item.product_id
+                    || self.products.contains_key(product)
+                    || self.recommended.iter().any(|before| before.product == *product)
+                    || chosen.iter().any(|before| before.product_id == *product);
+                if !known {
+                    chosen.push(Recommendation { product_id: product.clone(), reason: reason.clone(), score: None });
+                }
+            }
+        }
+        chosen
+    }
+}
+
+impl Plugin for PurchaseRecommender {
+    type State = State;
+    type Settings = Settings;
+    type Compiled = Compiled;
+    const NAME: &'static str = "purchase-recommender";
+    const DESCRIPTION: &'static str =
+        "Recommends what goes with a product that was just added, and counts what the customer took.";
+
+    fn compile(settings: &Settings) -> Result<Compiled, Vec<FieldError>> {
+        let mut errors = Vec::new();
+        check_range(&mut errors, "maximum", settings.maximum, 1..=10);
+        if settings.pairings.len() > PAIRINGS_MAX {
+            errors.push(FieldError::new("pairings", format!("must have at most {PAIRINGS_MAX} entries")));
+        }
+        let mut compiled = Compiled {
+            maximum: settings.maximum as usize,
+            pairings: Vec::with_capacity(settings.pairings.len()),
+            by_product: HashMap::new(),
+            by_category: HashMap::new(),
+        };
+        for (index, pairing) in settings.pairings.iter().enumerate() {
+            let path = format!("pairings[{index}]");
+            if pairing.products.is_empty() && pairing.categories.is_empty() {
+                let message = "must name a product or a category, else nothing prompts it";
+                errors.push(FieldError::new(format!("{path}.products"), message));
+            }
+            if pairing.recommend.is_empty() {
+                errors.push(FieldError::new(format!("{path}.recommend"), "must name at least one product"));
+            }
+            if pairing.reason.chars().count() > REASON_CHARS_MAX {
+                let message = format!("must have at most {REASON_CHARS_MAX} characters");
+                errors.push(FieldError::new(format!("{path}.reason"), message));
+            }
+            for product in ids(&format!("{path}.products"), &pairing.products, &mut errors) {
+                compiled.by_product.entry(product.to_string()).or_default().push(index);
+            }
+            for category in ids(&format!("{path}.categories"), &pairing.categories, &mut errors) {
+                compiled.by_category.entry(category.to_string()).or_default().push(index);
+            }
+            let recommend = ids(&format!("{path}.recommend"), &pairing.recommend, &mut errors);
+            compiled.pairings.push((recommend, CompactString::new(&pairing.reason)));
+        }
+        if errors.is_empty() { Ok(compiled) } else { Err(errors) }
+    }
+
+    fn subscriptions(_: &Compiled) -> Vec<Subscription> {
+        let event_types = EventTypes::of(&[
+            EventType::ItemAdded,
+            EventType::ItemVoided,
+            EventType::PaymentCompleted,
+            EventType::BasketCancelled,
+        ]);
+        vec![Subscription { scope: Scope::Terminal, event_types }]
+    }
+
+    fn apply(state: &mut State, compiled: &Compiled, event: &Event, fx: &mut Effects<'_>) {
+        match &event.data {
+            EventData::ItemAdded(item) => add(state, compiled, item, event.time, fx),
+            EventData::ItemVoided(item) => void(state, item),
+            EventData::PaymentCompleted(_) | EventData::BasketCancelled(_) => {
+                let Some(id) = event.data.basket_id() else { return };
+                if let Some(basket) = state.take(id) {
+                    basket.end(event.time, fx);
+                }
+                state.ended = Some(id.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+fn ids(path: &str, texts: &[String], errors: &mut Vec<FieldError>) -> Vec<Id> {
+    if texts.len() > ENTRIES_MAX {
+        errors.push(FieldError::new(path, format!("must have at most {ENTRIES_MAX} entries")));
+    }
+    let mut ids = Vec::with_capacity(texts.len());
+    for (index, text) in texts.iter().enumerate() {
+        match Id::new(text) {
+            Ok(id) => ids.push(id),
+            Err(error) => {
+                let message = format!("{error}; give 1 to {ID_BYTES_MAX} bytes without control characters");
+                errors.push(FieldError::new(format!("{path}[{index}]"), message));
+            }
+        }
+    }
+    ids
+}
+
+fn add(state: &mut State, compiled: &Compiled, item: &ItemAdded, at: Timestamp, fx: &mut Effects<'_>) {
+    if state.ended.as_ref() == Some(&item.basket_id) {
+        return;
+    }
+    let mut basket = state.take(&item.basket_id).unwrap_or_else(|| {
+        if state.baskets.len() == BASKETS_MAX {
+            state.baskets.remove(0).end(at, fx);
+        }
+        Basket { id: item.basket_id.clone(), products: BTreeMap::new(), recommended: Vec::new() }
+    });
+    if let Some(quantity) = basket.products.get_mut(&item.product_id) {
+        *quantity = quantity.saturating_add(item.quantity.thousandths());
+    } else if basket.products.len() < PRODUCTS_MAX {
+        basket.products.insert(item.product_id.clone(), item.quantity.thousandths());
+    }
+    let recommended = basket.choose(item, compiled);
+    if !recommended.is_empty() {
+        let (basket_id, product_id) = (item.basket_id.clone(), item.product_id.clone());
+        let data = RecommendationMade { basket_id, product_id, recommended: recommended.clone() };
+        fx.publish(EventData::RecommendationMade(data));
+        basket.recommended.extend(recommended.into_iter().map(|made| Recommended {
+            id: fx.derive_id(),
+            prompted_by: item.product_id.clone(),
+            product: made.product_id,
+        }));
+    }
+    state.baskets.push(basket);
+}
+
+fn void(state: &mut State, item: &ItemVoided) {
+    let Some(mut basket) = state.take(&item.basket_id) else { return };
+    if let Some(quantity) = basket.products.get_mut(&item.product_id) {
+        *quantity -= item.quantity.thousandths();
+        if *quantity <= 0 {
+            basket.products.remove(&item.product_id);
+        }
+    }
+    state.baskets.push(basket);
+}
+
+#[cfg(test)]
+mod tests;
