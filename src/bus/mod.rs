@@ -2,7 +2,10 @@
 //!
 //! The seam is narrow on purpose: append, consume, read. [`embedded`] keeps the log in a SQLite file for one process.
 
+pub mod embedded;
 pub mod partitioner;
+#[cfg(test)]
+mod suite;
 
 use std::fmt;
 
