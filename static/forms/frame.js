@@ -1,0 +1,32 @@
+// Label, help text and errors around one control.
+import { html } from '../lib/html.js';
+import { useErrors } from './context.js';
+
+/** The attributes that tie a control to its label, help and errors. */
+export function useControl(path) {
+  const errors = useErrors(path);
+  return {
+    id: path,
+    name: path,
+    'aria-invalid': errors.length ? 'true' : undefined,
+    'aria-describedby': `${path}--help ${path}--error`,
+  };
+}
+
+/** The messages beside a field. */
+export function FieldErrors({ path }) {
+  const errors = useErrors(path);
+  return html`<div id=${`${path}--error`} class="field-error" aria-live="polite" data-error-for=${path}>${errors.map((message) => html`<p key=${message}>${message}</p>`)}</div>`;
+}
+
+/** One labelled control. `group` for those that are made of several. */
+export function Frame({ path, label, help, hint, group = false, children, wide = false }) {
+  const invalid = useErrors(path).length > 0;
+  const body = html`${children}
+    <div id=${`${path}--help`} class="field-help">${hint && html`<span class="hint">${hint}</span>`}${help}</div>
+    <${FieldErrors} path=${path} />`;
+  const names = `field${wide || group ? ' wide' : ''}${invalid ? ' invalid' : ''}`;
+  return group
+    ? html`<fieldset class=${names} id=${path}><legend>${label}</legend>${body}</fieldset>`
+    : html`<div class=${names}><label for=${path}>${label}</label>${body}</div>`;
+}

@@ -1,0 +1,95 @@
+// The items of a live feed for a page: capped, drawn at most ten times a second, and kept while paused.
+
+const SHOWN_MAX = 300;
+const KEPT_MAX = 3000;
+const DRAW_MS = 100;
+
+/** A buffer. `draw()` is called, in an animation frame, when there is something new to show. */
+export class LiveBuffer {
+  constructor(draw) {
+    this.draw = draw;
+    this.kept = [];
+    this.waiting = [];
+    this.overflow = 0;
+    this.dropped = 0;
+    this.received = 0;
+    this.paused = false;
+    this.rate = 0;
+    this.scheduled = 0;
+    this.closed = false;
+    this.lastDraw = 0;
+    this.marks = [];
+  }
+
+  /** Takes items of the feed, oldest first. */
+  push(items) {
+    this.received += items.length;
+    this.marks.push([performance.now(), items.length]);
+    const target = this.paused ? this.waiting : this.kept;
+    for (const item of items) target.push(item);
+    if (target.length > KEPT_MAX * 1.5) {
+      const extra = target.length - KEPT_MAX;
+      target.splice(0, extra);
+      if (this.paused) this.overflow += extra;
+    }
+    this.schedule();
+  }
+
+  /** Counts what the server dropped because this page was too slow or away. */
+  gap(dropped) {
+    this.dropped += dropped;
+    this.schedule();
+  }
+
+  /** Pauses what is shown; everything that comes is kept for later. */
+  pause() {
+    this.paused = true;
+    this.schedule();
+  }
+
+  /** Shows what came meanwhile. */
+  resume() {
+    this.paused = false;
+    this.kept = this.kept.concat(this.waiting).slice(-KEPT_MAX);
+    this.waiting = [];
+    this.overflow = 0;
+    this.schedule();
+  }
+
+  clear() {
+    this.kept = [];
+    this.waiting = [];
+    this.overflow = 0;
+    this.dropped = 0;
+    this.schedule();
+  }
+
+  /** The newest items first, as many as a page should draw. */
+  shown(passes = () => true) {
+    const out = [];
+    for (let at = this.kept.length - 1; at >= 0 && out.length < SHOWN_MAX; at--) if (passes(this.kept[at])) out.push(this.kept[at]);
+    return out;
+  }
+
+  /** Items per second over the last three seconds. */
+  perSecond() {
+    const now = performance.now();
+    while (this.marks.length && this.marks[0][0] < now - 3000) this.marks.shift();
+    return Math.round(this.marks.reduce((sum, [, n]) => sum + n, 0) / 3);
+  }
+
+  schedule() {
+    if (this.scheduled || this.closed) return;
+    const wait = Math.max(0, DRAW_MS - (performance.now() - this.lastDraw));
+    this.scheduled = setTimeout(() => requestAnimationFrame(() => {
+      this.scheduled = 0;
+      this.lastDraw = performance.now();
+      if (!this.closed) this.draw();
+    }), wait);
+  }
+
+  close() {
+    this.closed = true;
+    clearTimeout(this.scheduled);
+  }
+}
