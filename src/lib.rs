@@ -8,6 +8,7 @@ pub mod event;
 pub mod feed;
 pub mod pipeline;
 pub mod plugins;
+pub mod rig;
 pub mod status;
 pub mod store;
 pub mod stores;
