@@ -11,7 +11,7 @@ const PATHS = {
   stores: 'M4 10v10h16V10M3 10l2-6h14l2 6M9.5 20v-6h5v6',
   audit: 'M6 3.5h9l4 4V20H6zM9 11h6M9 15h6',
   system: 'M4 18V9M9.3 18V5M14.7 18v-7M20 18v-4',
-  theme: 'M12 4a8 8 0 1 0 0 16V4Z',
+  theme: 'M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16ZM12 4v16M14.5 5v14M17 6.5v11',
   copy: 'M9 9h11v11H9zM15 9V4H4v11h5',
   menu: 'M4 7h16M4 12h16M4 17h16',
 };
