@@ -27,7 +27,7 @@ use crate::effect::Effects;
 use crate::event::{Event, EventType, Reply, Scope};
 
 /// Adds an error for `field` unless its value is within the range.
-pub(crate) fn check_range<T: PartialOrd + Display>(
+pub(crate) fn check_range<T: PartialOrd + Display + Copy>(
     errors: &mut Vec<FieldError>,
     field: impl Into<String>,
     value: T,

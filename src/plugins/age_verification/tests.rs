@@ -1,0 +1,282 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::effect::{Effect, Position};
+use crate::plugins::testing::{Run, at, event, published, records, wrong_fields};
+
+struct Till {
+    run: Run<AgeVerification>,
+    sent: i64,
+    prompted: Vec<u8>,
+    alerts: Vec<AlertRecord>,
+    prompts: BTreeMap<String, AgePromptRecord>,
+}
+
+fn laws() -> Value {
+    json!({"policies": [
+        {"category": "beer", "jurisdiction": "DE", "minimumAge": 16, "challengeAge": 25},
+        {"category": "spirits", "jurisdiction": "DE", "minimumAge": 18},
+        {"category": "energy", "jurisdiction": "DE", "minimumAge": 14, "effectiveFrom": "2026-01-06"},
+        {"category": "knives", "minimumAge": 18},
+        {"category": "lighters", "jurisdiction": "*", "minimumAge": 12},
+        {"category": "lighters", "jurisdiction": "DE", "minimumAge": 0, "effectiveFrom": "2025-01-01"},
+    ]})
+}
+
+impl Till {
+    fn with(settings: Value) -> Self {
+        let stores = json!({"S001": {"timeZone": "Europe/Berlin", "jurisdiction": "DE", "businessDayStart": "04:00"}});
+        let run = Run::new(Scope::Terminal, "T0001", settings).with_stores(stores);
+        Self { run, sent: 0, prompted: Vec::new(), alerts: Vec::new(), prompts: BTreeMap::new() }
+    }
+
+    fn new() -> Self {
+        Self::with(laws())
+    }
+
+    fn send(&mut self, kind: EventType, mut data: Value) -> &mut Self {
+        self.sent += 1;
+        data["employeeId"] = "E7".into();
+        let effects = self.run.apply(&event("S001/T0001", kind, at("09:00:00").plus_seconds(self.sent), &data));
+        self.take(&effects);
+        self
+    }
+
+    fn take(&mut self, effects: &[Effect]) {
+        for data in published(effects) {
+            match data {
+                EventData::AgeVerificationRequired(data) => self.prompted.push(data.minimum_age),
+                EventData::AlertRaised(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        for record in records(effects) {
+            match record {
+                Record::Alert(alert) => self.alerts.push((**alert).clone()),
+                Record::AgePrompt(prompt) => {
+                    self.prompts.insert(prompt.id.clone(), prompt.clone());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn adds(&mut self, basket: &str, line: u32, category: &str) -> &mut Self {
+        let data = json!({"basketId": basket, "line": line, "productId": format!("P-{category}"), "category": category,
+            "quantity": 2, "unitPrice": 100, "currency": "EUR"});
+        self.send(EventType::ItemAdded, data)
+    }
+
+    fn voids(&mut self, basket: &str, line: u32, category: &str, quantity: u32) -> &mut Self {
+        let data = json!({"basketId": basket, "line": line, "productId": format!("P-{category}"), "quantity": quantity,
+            "unitPrice": 100, "currency": "EUR"});
+        self.send(EventType::ItemVoided, data)
+    }
+
+    fn checks(&mut self, basket: &str, outcome: &str, age: u8) -> &mut Self {
+        self.send(EventType::AgeChecked, json!({"basketId": basket, "outcome": outcome, "minimumAge": age}))
+    }
+
+    fn pays(&mut self, basket: &str) -> &mut Self {
+        let data = json!({"basketId": basket, "paymentId": "p", "method": "cash", "amount": 1, "currency": "EUR"});
+        self.send(EventType::PaymentCompleted, data)
+    }
+
+    fn cancels(&mut self, basket: &str) -> &mut Self {
+        self.send(EventType::BasketCancelled, json!({"basketId": basket}))
+    }
+
+    /// The prompts by age with their outcomes.
+    fn outcomes(&self) -> Vec<(u8, &str)> {
+        let mut outcomes: Vec<_> =
+            self.prompts.values().map(|prompt| (prompt.minimum_age, prompt.outcome.as_str())).collect();
+        outcomes.sort_unstable();
+        outcomes
+    }
+}
+
+#[test]
+fn a_basket_is_asked_for_once_and_again_only_for_something_stricter() {
+    let mut till = Till::new();
+    till.adds("b1", 1, "bread")
+        .adds("b1", 2, "beer")
+        .adds("b1", 3, "beer")
+        .adds("b1", 4, "spirits")
+        .adds("b1", 5, "beer");
+    assert_eq!(till.prompted, [16, 18]);
+    till.checks("b1", "approved_id", 18).pays("b1");
+    assert_eq!(till.outcomes(), [(16, "approved_id"), (18, "approved_id")]);
+    assert_eq!(till.alerts, []);
+}
+
+#[test]
+fn a_check_for_the_highest_age_makes_lower_prompts_needless() {
+    let mut till = Till::new();
+    till.checks("b1", "approved_visual", 18).adds("b1", 1, "beer").adds("b1", 2, "spirits").pays("b1");
+    assert_eq!((till.prompted.len(), till.alerts.len()), (0, 0));
+}
+
+#[test]
+fn payment_without_a_check_is_an_alert_that_rests_on_item_and_payment() {
+    let mut till = Till::new();
+    till.adds("b1", 1, "beer").adds("b1", 2, "spirits").adds("b1", 3, "spirits").pays("b1").pays("b1");
+    let [record] = till.alerts.as_slice() else { panic!("{:?}", till.alerts) };
+    let alert = &record.alert;
+    assert_eq!((alert.rule_id.as_str(), alert.observed, alert.limit), ("age-not-verified", 0.0, 18.0));
+    assert_eq!((alert.scope, alert.entity.as_str(), alert.severity), (Scope::Terminal, "T0001", Severity::High));
+    let position = |offset| Position { partition: 0, offset };
+    assert_eq!(record.evidence, [position(1), position(3)]);
+    assert!(alert.event_ids[0].contains("item_added") && alert.event_ids[1].contains("payment"), "{alert:?}");
+    assert_eq!((record.store_id.as_str(), record.employee_id.as_deref()), ("S001", Some("E7")));
+    assert_eq!(till.outcomes(), [(16, "not_checked"), (18, "not_checked")]);
+}
+
+#[test]
+fn a_check_for_too_low_an_age_does_not_do() {
+    let mut till = Till::new();
+    till.adds("b1", 1, "beer").checks("b1", "approved_visual", 16).adds("b1", 2, "spirits").pays("b1");
+    assert_eq!(till.outcomes(), [(16, "approved_visual"), (18, "not_checked")]);
+    assert_eq!((till.alerts[0].alert.observed, till.alerts[0].alert.limit), (16.0, 18.0));
+}
+
+#[test]
+fn the_last_outcome_of_a_check_wins() {
+    let mut till = Till::new();
+    till.adds("b1", 1, "spirits").checks("b1", "refused", 18).checks("b1", "overridden", 18).pays("b1");
+    assert_eq!((till.outcomes(), till.alerts.len()), (vec![(18, "overridden")], 0));
+    let mut till = Till::new();
+    till.adds("b1", 1, "spirits").checks("b1", "approved_id", 18).checks("b1", "refused", 18).pays("b1");
+    assert_eq!((till.outcomes(), till.alerts.len()), (vec![(18, "refused")], 1));
+}
+
+#[test]
+fn what_was_taken_back_needs_no_check() {
+    let mut till = Till::new();
+    till.adds("b1", 1, "spirits").voids("b1", 1, "spirits", 1).voids("b1", 1, "spirits", 1).pays("b1");
+    assert_eq!((till.outcomes(), till.alerts.len()), (vec![(18, "pending")], 0));
+    till.adds("b2", 1, "spirits").voids("b2", 1, "spirits", 1).pays("b2");
+    assert_eq!(till.alerts.len(), 1);
+}
+
+#[test]
+fn a_check_that_comes_after_the_payment_decides_the_prompt_but_leaves_the_alert() {
+    let mut till = Till::new();
+    till.adds("b1", 1, "beer").pays("b1").checks("b1", "approved_id", 16).adds("b1", 2, "spirits");
+    assert_eq!((till.outcomes(), till.alerts.len(), till.prompted.len()), (vec![(16, "approved_id")], 1, 1));
+}
+
+#[test]
+fn baskets_do_not_mix_and_a_cancelled_one_is_forgotten() {
+    let mut till = Till::new();
+    till.adds("b1", 1, "beer")
+        .adds("b2", 1, "beer")
+        .checks("b2", "approved_id", 16)
+        .cancels("b1")
+        .pays("b1")
+        .pays("b2");
+    assert_eq!((till.prompted.as_slice(), till.alerts.len()), ([16, 16].as_slice(), 0));
+    till.checks("b9", "refused", 18).pays("b9");
+    assert_eq!(till.alerts.len(), 0);
+}
+
+#[test]
+fn the_law_of_the_store_counts_from_its_day_and_the_general_one_elsewhere() {
+    let mut till = Till::new();
+    till.adds("b1", 1, "energy").adds("b1", 2, "lighters");
+    assert_eq!(till.prompted, [0; 0]);
+    till.adds("b1", 3, "knives");
+    assert_eq!(till.prompted, [18]);
+    let item = |terminal: &str, time, category: &str| {
+        let data = json!({"basketId": "b7", "employeeId": "E7", "line": 1, "productId": "P", "category": category,
+            "quantity": 1, "unitPrice": 100, "currency": "EUR"});
+        event(terminal, EventType::ItemAdded, time, &data)
+    };
+    // Four in the morning in Berlin, the sixth of January begins.
+    let effects = till.run.apply(&item("S001/T0001", at("23:59:59").plus_seconds(3 * 3600 + 1), "energy"));
+    let [EventData::AgeVerificationRequired(data)] = published(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!((data.minimum_age, data.jurisdiction.as_deref()), (14, Some("DE")));
+    let effects = till.run.apply(&item("S009/T0001", at("23:59:59").plus_seconds(4 * 3600), "beer"));
+    assert!(effects.is_empty());
+    let mut elsewhere = Till::new();
+    let effects = elsewhere.run.apply(&item("S009/T0001", at("12:00:00"), "lighters"));
+    let [EventData::AgeVerificationRequired(data)] = published(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!((data.minimum_age, data.jurisdiction.as_deref()), (12, None));
+}
+
+#[test]
+fn wrong_settings_name_their_fields() {
+    let wrong = wrong_fields::<AgeVerification>;
+    assert_eq!(wrong(laws()), [""; 0]);
+    let policy = |policy: Value| wrong(json!({"policies": [policy]}));
+    assert_eq!(policy(json!({"minimumAge": 18})), ["policies[0].category"]);
+    assert_eq!(policy(json!({"category": "a", "minimumAge": 100})), ["policies[0].minimumAge"]);
+    assert_eq!(policy(json!({"category": "a", "challengeAge": 17})), ["policies[0].challengeAge"]);
+    let same = json!({"category": "a"});
+    assert_eq!(wrong(json!({"policies": [same, same]})), ["policies[1].effectiveFrom"]);
+    for unreadable in [json!({"category": "a", "age": 18}), json!({"effectiveFrom": "2026-02-30"})] {
+        assert!(serde_json::from_value::<Policy>(unreadable).is_err());
+    }
+}
+
+#[test]
+fn too_many_lines_and_baskets_keep_the_strictest_and_the_latest() {
+    let mut till = Till::new();
+    for line in 0..200 {
+        till.adds("b1", line, "beer");
+    }
+    till.adds("b1", 200, "spirits").checks("b1", "approved_id", 16);
+    for line in 0..200 {
+        till.voids("b1", line, "beer", 2);
+    }
+    till.pays("b1");
+    assert_eq!(till.alerts.iter().map(|record| record.alert.limit).collect::<Vec<_>>(), [18.0]);
+    for basket in 0..40 {
+        till.adds(&format!("c{basket}"), 1, "beer");
+    }
+    till.pays("c0").pays("c39");
+    assert_eq!(till.alerts.len(), 2);
+}
+
+proptest! {
+    #[test]
+    fn an_alert_is_raised_exactly_if_the_strictest_item_was_not_checked(
+        steps in prop::collection::vec((0..5_u8, 0..3_usize, 0..6_u32), 1..60),
+    ) {
+        let (categories, ages) = (["bread", "beer", "spirits"], [0, 16, 18]);
+        let mut till = Till::new();
+        let mut held: BTreeMap<u32, u8> = BTreeMap::new();
+        let mut passed = 0;
+        for (step, kind, line) in steps {
+            // One product on each line, so that a void finds what was added.
+            let kind = if step < 3 { line as usize % 3 } else { kind };
+            match step {
+                0 | 1 if !held.contains_key(&line) => {
+                    till.adds("b1", line, categories[kind]);
+                    held.insert(line, ages[kind]);
+                }
+                2 => {
+                    till.voids("b1", line, categories[kind], 2);
+                    held.remove(&line);
+                }
+                3 if kind > 0 => {
+                    till.checks("b1", "approved_id", ages[kind]);
+                    passed = passed.max(ages[kind]);
+                }
+                4 if kind > 0 => {
+                    till.checks("b1", "refused", ages[kind]);
+                    // A refusal in a basket that is not known yet has nothing to take back.
+                    passed = passed.min(ages[kind] - 1);
+                }
+                _ => {}
+            }
+        }
+        prop_assert!(till.prompted.len() <= 2 && till.prompted.is_sorted());
+        let needed = held.values().copied().max().unwrap_or(0);
+        till.pays("b1");
+        prop_assert_eq!(till.alerts.len() == 1, needed > passed);
+        prop_assert!(till.run.stored_bytes() < 4_000);
+    }
+}
