@@ -1,5 +1,123 @@
 //! The store: the relational database. Only this folder (and the embedded bus) knows Diesel.
 //!
 //! One text of queries serves SQLite and MySQL. All database work runs on the store's own threads; callers await.
+//! [`Store`] is the handle; its methods stand in the file of the thing that they are about.
 
+mod age_prompts;
+mod alerts;
+mod audit;
+mod checkpoint;
+mod commit;
+mod connection;
+mod control;
+mod cursor;
+mod dead_letters;
+mod entities;
+mod evidence;
+mod http_calls;
 pub mod model;
+mod offsets;
+mod open;
+mod outbox;
+mod recommendations;
+mod records;
+mod schema;
+mod sessions;
+mod threads;
+
+use std::sync::Arc;
+
+pub use age_prompts::AgePromptFilter;
+pub use alerts::{ASSIGNEE_BYTES_MAX, Alert, AlertChange, AlertFilter, AlertStatus, Disposition, NOTE_BYTES_MAX};
+pub use control::PluginChange;
+pub use cursor::{PAGE_ITEMS_MAX, Page};
+pub use dead_letters::{DECISION_LETTERS_MAX, DeadLetterFilter, DeadLetterSelection, StoredDeadLetter};
+pub use entities::TimerRow;
+pub use evidence::MissingEvidence;
+pub use http_calls::HttpRow;
+pub use model::*;
+pub use offsets::SettingsUse;
+pub use outbox::lane;
+pub use recommendations::RecommendationStat;
+pub use sessions::{SessionFilter, SessionGroup, SessionTotal};
+
+use connection::Database;
+use threads::{Durability, Queue};
+
+/// The queries of all files, for SQLite.
+mod sqlite_queries {
+    pub(in crate::store) use super::{
+        audit::sqlite as audit, dead_letters::sqlite as dead_letters, entities::sqlite as entities,
+        http_calls::sqlite as http_calls, offsets::sqlite as offsets, outbox::sqlite as outbox,
+        records::sqlite as records,
+    };
+}
+
+/// The queries of all files, for MySQL.
+mod mysql_queries {
+    pub(in crate::store) use super::{
+        audit::mysql as audit, dead_letters::mysql as dead_letters, entities::mysql as entities,
+        http_calls::mysql as http_calls, offsets::mysql as offsets, outbox::mysql as outbox, records::mysql as records,
+    };
+}
+
+/// The handle to the database; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    writes: Queue,
+    reads: Queue,
+    checkpointer: Option<checkpoint::Checkpointer>,
+    /// Held as long as the store is open, so that no second process uses the same file.
+    lock: std::sync::Mutex<Option<std::fs::File>>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// A transaction whose result a person or another system is told of.
+    async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: Fn(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.write_with(Durability::Durable, work).await
+    }
+
+    /// A transaction that the bus, or whoever asked for it, can repeat.
+    async fn write_repeatable<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: Fn(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.write_with(Durability::Repeatable, work).await
+    }
+
+    async fn write_with<T, W>(&self, durability: Durability, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: Fn(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    {
+        let outcome = self.inner.writes.run(durability, work).await;
+        if let Some(checkpointer) = &self.inner.checkpointer {
+            checkpointer.written();
+        }
+        outcome
+    }
+
+    /// Reads what has been committed.
+    async fn read<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: Fn(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.inner.reads.run(Durability::Repeatable, work).await
+    }
+}

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::bus::{NewRecord, TopicPartition};
 use crate::effect::{HttpEffect, Record};
 use crate::event::Scope;
+use crate::stores::FieldError;
 use crate::time::Timestamp;
 
 /// The stored place of one partition, as its owner took it over.
@@ -160,6 +161,9 @@ pub enum StoreError {
     /// The store will not take this, now or later.
     #[error("the store refused: {0}")]
     Refused(String),
+    /// The request makes no sense: a cursor that is none, a value that is too long.
+    #[error(transparent)]
+    Invalid(#[from] FieldError),
     /// Wrong revision: somebody changed it first.
     #[error("changed by somebody else meanwhile")]
     Conflict,
@@ -202,6 +206,9 @@ pub struct AuditEntry {
     pub subject: String,
     /// The revision that resulted, where there is one.
     pub revision: Option<i64>,
+    /// The settings epoch that resulted, where plugins or stores were changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub settings_epoch: Option<i64>,
     /// Before.
     pub old: Option<serde_json::Value>,
     /// After.

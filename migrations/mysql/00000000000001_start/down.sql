@@ -1,0 +1,17 @@
+DROP TABLE audit;
+DROP TABLE documents;
+DROP TABLE plugins;
+DROP TABLE age_prompts;
+DROP TABLE recommendations;
+DROP TABLE alerts;
+DROP TABLE sessions;
+DROP TABLE dead_letters;
+DROP TABLE http_calls;
+DROP TABLE outbox;
+DROP TABLE lanes;
+DROP TABLE entities;
+DROP TABLE windows;
+DROP TABLE settings_uses;
+DROP TABLE offsets;
+DROP TABLE settings_epoch;
+DROP TABLE meta;

@@ -1,0 +1,52 @@
+//! The commit: everything that one batch of one shard changes, all of it or nothing.
+
+use std::sync::Arc;
+
+use super::Store;
+use super::connection::{on, queries};
+use super::model::{Commit, StoreError};
+
+impl Store {
+    /// Writes a batch in one transaction.
+    ///
+    /// Calling again with the same commit after [`StoreError::Unavailable`] is safe: if it had been done, which may be unknown
+    /// when a connection breaks, the rows say so and nothing happens a second time.
+    ///
+    /// # Errors
+    /// - [`StoreError::Fenced`]: a partition has another owner; nothing was written. Drop its state.
+    /// - [`StoreError::SettingsMoved`]: nothing was written. Apply the batch again with the new settings.
+    /// - [`StoreError::Unavailable`]: disk full, locked, or the server is away. Call again with the same commit.
+    /// - [`StoreError::Refused`]: nothing was written, and never will be: a value that the store does not take.
+    pub async fn commit(&self, commit: Arc<Commit>) -> Result<(), StoreError> {
+        self.write_repeatable(move |database| on!(database, commit(&commit))).await
+    }
+}
+
+queries! {
+    use diesel::prelude::*;
+
+    pub(in crate::store) fn commit(db: &mut Db, commit: &Commit) -> Result<(), StoreError> {
+        match db.transaction(|db| write(db, commit)) {
+            // The version or the settings have moved on: maybe by this very commit, whose outcome was not known.
+            Err(error @ (StoreError::Fenced(_) | StoreError::SettingsMoved)) => {
+                if queries::offsets::already_done(db, &commit.partitions, commit.settings_epoch)? { Ok(()) } else { Err(error) }
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn write(db: &mut Db, commit: &Commit) -> Result<(), StoreError> {
+        queries::offsets::require_settings(db, commit.settings_epoch)?;
+        for partition in &commit.partitions {
+            queries::offsets::advance(db, partition, commit.settings_epoch)?;
+        }
+        queries::entities::replace_windows(db, &commit.windows)?;
+        queries::entities::replace_entities(db, &commit.entities)?;
+        queries::records::write(db, &commit.records)?;
+        queries::outbox::insert(db, &commit.outbox)?;
+        queries::http_calls::insert(db, &commit.http)?;
+        queries::dead_letters::replace(db, &commit.dead_letters)?;
+        queries::dead_letters::set_replayed(db, &commit.dead_letters_replayed)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,218 @@
+//! One connection to either database, and the two macros that let one text of queries serve both.
+//!
+//! Diesel's types differ per backend, so a function over "any connection" would need pages of bounds. Instead the
+//! functions are written once inside `queries!`, which instantiates them for each connection type; `on!` picks the
+//! instance at run time.
+
+use std::path::PathBuf;
+
+use diesel::connection::SimpleConnection;
+use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sqlite::SqliteConnection;
+use diesel::{Connection, ConnectionError};
+use diesel_async::AsyncMysqlConnection;
+use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::model::StoreError;
+
+const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+const MYSQL_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
+
+/// MySQL in pure Rust, used as an ordinary synchronous Diesel connection on a thread of the store.
+pub(super) type MysqlConnection = AsyncConnectionWrapper<AsyncMysqlConnection>;
+
+/// An open connection.
+pub(super) enum Database {
+    Sqlite(SqliteConnection),
+    Mysql(Box<MysqlConnection>),
+}
+
+/// Writes functions once and instantiates them for both databases, as modules `sqlite` and `mysql`. Inside, `Db` is the
+/// connection's type, `queries` reaches the functions of the other files for the same database,
+/// and `dialect` holds what differs between the two.
+macro_rules! queries {
+    ($($item:item)*) => {
+        #[allow(clippy::wildcard_imports, unused_imports, reason = "the text is shared, so are its imports")]
+        pub(in crate::store) mod sqlite {
+            use super::*;
+            use crate::store::sqlite_queries as queries;
+            use crate::store::connection::sqlite_dialect as dialect;
+            type Db = diesel::sqlite::SqliteConnection;
+            $($item)*
+        }
+        #[allow(clippy::wildcard_imports, unused_imports, reason = "the text is shared, so are its imports")]
+        pub(in crate::store) mod mysql {
+            use super::*;
+            use crate::store::mysql_queries as queries;
+            use crate::store::connection::mysql_dialect as dialect;
+            type Db = crate::store::connection::MysqlConnection;
+            $($item)*
+        }
+    };
+}
+
+/// Calls a function written in `queries!` on whichever database this is.
+macro_rules! on {
+    ($database:expr, $($function:ident)::+ ( $($argument:expr),* $(,)? )) => {
+        match $database {
+            $crate::store::connection::Database::Sqlite(db) => sqlite::$($function)::+(db, $($argument),*),
+            $crate::store::connection::Database::Mysql(db) => mysql::$($function)::+(db, $($argument),*),
+        }
+    };
+}
+
+pub(super) use {on, queries};
+
+/// What SQLite does in its own way.
+pub(super) mod sqlite_dialect {
+    /// There is one writer, so nothing that it reads can change under it.
+    pub(in crate::store) const LOCK_IN_SHARE_MODE: &str = "";
+}
+
+/// What MySQL does in its own way.
+pub(super) mod mysql_dialect {
+    /// Holds the row as it is until the end of the transaction.
+    pub(in crate::store) const LOCK_IN_SHARE_MODE: &str = " LOCK IN SHARE MODE";
+}
+
+/// Rows of a multi-row statement: with at most 17 columns it stays below SQLite's 32 766 binds, and the statement is short
+/// enough to be parsed quickly.
+pub(super) const ROWS_PER_STATEMENT: usize = 500;
+
+/// How to open connections, and what for.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    Sqlite(PathBuf),
+    Mysql(String),
+}
+
+/// What a connection is for: SQLite has one that writes and some that only read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Write,
+    Read,
+    Checkpoint,
+}
+
+impl Target {
+    /// Opens a connection and prepares its session.
+    pub(super) fn connect(&self, purpose: Purpose) -> Result<Database, StoreError> {
+        match self {
+            Self::Sqlite(path) => {
+                let text = path.to_str().ok_or_else(|| {
+                    StoreError::Misconfigured(format!("store.url: the path {} is not UTF-8", path.display()))
+                })?;
+                let mut connection = SqliteConnection::establish(text).map_err(|error| connect_error(&error))?;
+                // Pages of 16 KiB hold the scattered rows of a commit in fewer pieces. The writer never checkpoints by
+                // itself: a large checkpoint would hold up commits for a quarter of a second (see `checkpoint`).
+                connection.batch_execute(
+                    "PRAGMA busy_timeout = 5000; PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; \
+                     PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0;",
+                )?;
+                connection.batch_execute(match purpose {
+                    Purpose::Write => "PRAGMA cache_size = -49152;",
+                    Purpose::Read => "PRAGMA cache_size = -8192; PRAGMA query_only = ON;",
+                    Purpose::Checkpoint => "PRAGMA cache_size = -1024;",
+                })?;
+                Ok(Database::Sqlite(connection))
+            }
+            Self::Mysql(url) => {
+                let mut connection = MysqlConnection::establish(url).map_err(|error| connect_error(&error))?;
+                // READ COMMITTED takes no gap locks: shards that write neighbouring rows do not deadlock.
+                connection.batch_execute(
+                    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+                     SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE'; SET SESSION innodb_lock_wait_timeout = 10;",
+                )?;
+                Ok(Database::Mysql(Box::new(connection)))
+            }
+        }
+    }
+}
+
+impl Database {
+    /// Brings the tables up to date.
+    pub(super) fn migrate(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(db) => migrate(db, SQLITE_MIGRATIONS),
+            Self::Mysql(db) => {
+                db.batch_execute("DO GET_LOCK('tillstream_migrations', 60)")?;
+                let outcome = migrate(db.as_mut(), MYSQL_MIGRATIONS);
+                db.batch_execute("DO RELEASE_LOCK('tillstream_migrations')")?;
+                outcome
+            }
+        }
+    }
+
+    /// Runs statements that differ between databases or return nothing of interest.
+    pub(super) fn batch_execute(&mut self, statements: &str) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(db) => Ok(db.batch_execute(statements)?),
+            Self::Mysql(db) => Ok(db.batch_execute(statements)?),
+        }
+    }
+}
+
+fn migrate<C>(db: &mut C, migrations: EmbeddedMigrations) -> Result<(), StoreError>
+where
+    C: MigrationHarness<C::Backend> + Connection,
+    EmbeddedMigrations: diesel::migration::MigrationSource<C::Backend>,
+{
+    use diesel::migration::MigrationSource;
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        StoreError::Misconfigured(format!("store.url: the tables could not be brought up to date: {error}"))
+    };
+    let known = migrations.migrations().map_err(failed)?;
+    let applied = db.applied_migrations().map_err(failed)?;
+    if let Some(unknown) = applied.iter().find(|version| !known.iter().any(|one| one.name().version() == **version)) {
+        return Err(StoreError::Misconfigured(format!(
+            "store.url: the store was written by a newer Tillstream (migration {unknown}); use that version, or another store"
+        )));
+    }
+    db.run_pending_migrations(migrations).map_err(failed)?;
+    Ok(())
+}
+
+fn connect_error(error: &ConnectionError) -> StoreError {
+    match error {
+        ConnectionError::InvalidConnectionUrl(text) => StoreError::Misconfigured(format!("store.url: {text}")),
+        other => StoreError::Unavailable(other.to_string()),
+    }
+}
+
+/// Faults of a value rather than of the database: trying again is useless.
+const REFUSALS: [&str; 8] = [
+    "too big",
+    "too large",
+    "too long",
+    "Incorrect string value",
+    "Out of range value",
+    "max_allowed_packet",
+    "datatype mismatch",
+    "Data truncat",
+];
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        match &error {
+            Error::NotFound => Self::NotFound,
+            Error::DatabaseError(kind, information) => match kind {
+                DatabaseErrorKind::UniqueViolation
+                | DatabaseErrorKind::ForeignKeyViolation
+                | DatabaseErrorKind::NotNullViolation
+                | DatabaseErrorKind::CheckViolation => Self::Refused(error.to_string()),
+                // Everything that is not known to be the value's fault (disk full, locked, connection lost, a disk that
+                // fails) is worth another try: nothing is lost by waiting, but a good batch would be by refusing it.
+                _ if REFUSALS.iter().any(|text| information.message().contains(text)) => {
+                    Self::Refused(error.to_string())
+                }
+                _ => Self::Unavailable(error.to_string()),
+            },
+            Error::InvalidCString(_)
+            | Error::QueryBuilderError(_)
+            | Error::SerializationError(_)
+            | Error::DeserializationError(_) => Self::Refused(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Plugins and stores as managers set them: revisions, the settings epoch, the audit trail.
+
+use super::Store;
+use super::audit::{NewEntry, read_json};
+use super::connection::{on, queries};
+use super::model::{PluginRow, StoreError};
+use super::outbox::lane;
+use super::schema::{documents, plugins, settings_epoch};
+use crate::bus::NewRecord;
+
+/// Name of the only document there is.
+const STORES: &str = "stores";
+
+/// What a plugin is to be from now on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginChange {
+    /// Switched on.
+    pub active: bool,
+    /// The whole eligibility block.
+    pub eligibility: serde_json::Value,
+    /// The whole settings.
+    pub settings: serde_json::Value,
+}
+
+#[derive(diesel::Queryable)]
+struct Row {
+    name: String,
+    active: bool,
+    revision: i64,
+    eligibility: String,
+    settings: String,
+}
+
+impl Row {
+    fn into_row(self) -> Result<PluginRow, StoreError> {
+        Ok(PluginRow {
+            name: self.name,
+            active: self.active,
+            revision: self.revision,
+            eligibility: read_json(&self.eligibility)?,
+            settings: read_json(&self.settings)?,
+        })
+    }
+}
+
+fn audited(row: &PluginRow) -> serde_json::Value {
+    serde_json::json!({"active": row.active, "eligibility": row.eligibility, "settings": row.settings})
+}
+
+impl Store {
+    /// All plugins by name, and the settings epoch at which they were so.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn load_plugins(&self) -> Result<(i64, Vec<PluginRow>), StoreError> {
+        self.read(|database| on!(database, load_plugins())).await
+    }
+
+    /// Adds plugins that the store does not know yet; those that it knows stay as they are. Answers the settings epoch, which
+    /// is raised if anything was added.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn insert_plugin_defaults(&self, rows: Vec<PluginRow>) -> Result<i64, StoreError> {
+        self.write(move |database| on!(database, insert_plugin_defaults(&rows))).await
+    }
+
+    /// Changes a plugin in one transaction: the row with its next revision, the settings epoch, the audit entry, and
+    /// `control_record` on lane `control`. Answers the new epoch and row.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such plugin, [`StoreError::Conflict`] if its revision is not the expected one.
+    pub async fn change_plugin(
+        &self,
+        name: &str,
+        expected_revision: i64,
+        change: PluginChange,
+        actor: &str,
+        reason: Option<&str>,
+        control_record: NewRecord,
+    ) -> Result<(i64, PluginRow), StoreError> {
+        let (name, actor, reason) = (name.to_owned(), actor.to_owned(), reason.map(ToOwned::to_owned));
+        let records = [control_record];
+        self.write(move |database| {
+            let entry = NewEntry {
+                actor: &actor,
+                action: "plugin.change",
+                subject: &name,
+                reason: reason.as_deref(),
+                ..NewEntry::default()
+            };
+            on!(database, change_plugin(expected_revision, &change, entry, &records))
+        })
+        .await
+    }
+
+    /// The stores document with its revision; `None` before it was first written.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn load_stores(&self) -> Result<Option<(i64, serde_json::Value)>, StoreError> {
+        self.read(|database| on!(database, load_stores())).await
+    }
+
+    /// Writes the stores document and raises the settings epoch. Revision 0 is expected of a document that is not there yet.
+    /// Answers the new epoch and revision.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if its revision is not the expected one.
+    pub async fn change_stores(
+        &self,
+        expected_revision: i64,
+        value: serde_json::Value,
+        actor: &str,
+        reason: Option<&str>,
+    ) -> Result<(i64, i64), StoreError> {
+        let (actor, reason) = (actor.to_owned(), reason.map(ToOwned::to_owned));
+        self.write(move |database| {
+            let entry = NewEntry {
+                actor: &actor,
+                action: "stores.change",
+                subject: STORES,
+                reason: reason.as_deref(),
+                ..NewEntry::default()
+            };
+            on!(database, change_stores(expected_revision, &value, entry))
+        })
+        .await
+    }
+}
+
+queries! {
+    use diesel::prelude::*;
+
+    pub(in crate::store) fn load_plugins(db: &mut Db) -> Result<(i64, Vec<PluginRow>), StoreError> {
+        // The epoch first: if a change comes between, the rows are newer than their epoch, and the next look finds the rest.
+        let epoch = settings_epoch::table.find(1).select(settings_epoch::epoch).first(db)?;
+        let rows: Vec<Row> = plugins::table.order(plugins::name).load(db)?;
+        Ok((epoch, rows.into_iter().map(Row::into_row).collect::<Result<_, _>>()?))
+    }
+
+    pub(in crate::store) fn insert_plugin_defaults(db: &mut Db, rows: &[PluginRow]) -> Result<i64, StoreError> {
+        db.transaction(|db| {
+            let known: Vec<String> = plugins::table.select(plugins::name).load(db)?;
+            let added: Vec<_> = rows.iter().filter(|row| !known.contains(&row.name)).collect();
+            if added.is_empty() {
+                return Ok(settings_epoch::table.find(1).select(settings_epoch::epoch).first(db)?);
+            }
+            let epoch = queries::offsets::raise_settings(db)?;
+            for row in added {
+                diesel::insert_into(plugins::table)
+                    .values((
+                        (plugins::name.eq(&row.name), plugins::active.eq(row.active), plugins::revision.eq(row.revision)),
+                        (plugins::eligibility.eq(row.eligibility.to_string()), plugins::settings.eq(row.settings.to_string())),
+                    ))
+                    .execute(db)?;
+                let entry = NewEntry {
+                    actor: "plugins.yaml",
+                    action: "plugin.defaults",
+                    subject: &row.name,
+                    revision: Some(row.revision),
+                    settings_epoch: Some(epoch),
+                    new: Some(audited(row)),
+                    ..NewEntry::default()
+                };
+                queries::audit::write(db, &entry)?;
+            }
+            Ok(epoch)
+        })
+    }
+
+    pub(in crate::store) fn change_plugin(
+        db: &mut Db,
+        expected_revision: i64,
+        change: &PluginChange,
+        mut entry: NewEntry<'_>,
+        records: &[NewRecord],
+    ) -> Result<(i64, PluginRow), StoreError> {
+        db.transaction(|db| {
+            let epoch = queries::offsets::raise_settings(db)?;
+            let old = plugins::table.find(entry.subject).first::<Row>(db)?.into_row()?;
+            let new = PluginRow {
+                name: old.name.clone(),
+                active: change.active,
+                revision: expected_revision + 1,
+                eligibility: change.eligibility.clone(),
+                settings: change.settings.clone(),
+            };
+            let changed = diesel::update(plugins::table.find(entry.subject))
+                .filter(plugins::revision.eq(expected_revision))
+                .set((
+                    plugins::active.eq(new.active),
+                    plugins::revision.eq(new.revision),
+                    plugins::eligibility.eq(new.eligibility.to_string()),
+                    plugins::settings.eq(new.settings.to_string()),
+                ))
+                .execute(db)?;
+            if changed == 0 {
+                return Err(StoreError::Conflict);
+            }
+            entry.revision = Some(new.revision);
+            entry.settings_epoch = Some(epoch);
+            entry.old = Some(audited(&old));
+            entry.new = Some(audited(&new));
+            queries::audit::write(db, &entry)?;
+            queries::outbox::append(db, lane::CONTROL, records)?;
+            Ok((epoch, new))
+        })
+    }
+
+    pub(in crate::store) fn load_stores(db: &mut Db) -> Result<Option<(i64, serde_json::Value)>, StoreError> {
+        let row: Option<(i64, String)> =
+            documents::table.find(STORES).select((documents::revision, documents::value)).first(db).optional()?;
+        row.map(|(revision, value)| Ok((revision, read_json(&value)?))).transpose()
+    }
+
+    pub(in crate::store) fn change_stores(
+        db: &mut Db,
+        expected_revision: i64,
+        value: &serde_json::Value,
+        mut entry: NewEntry<'_>,
+    ) -> Result<(i64, i64), StoreError> {
+        db.transaction(|db| {
+            let epoch = queries::offsets::raise_settings(db)?;
+            let old = load_stores(db)?;
+            if old.as_ref().map_or(0, |(revision, _)| *revision) != expected_revision {
+                return Err(StoreError::Conflict);
+            }
+            let revision = expected_revision + 1;
+            diesel::replace_into(documents::table)
+                .values((
+                    documents::name.eq(STORES),
+                    documents::revision.eq(revision),
+                    documents::value.eq(value.to_string()),
+                ))
+                .execute(db)?;
+            entry.revision = Some(revision);
+            entry.settings_epoch = Some(epoch);
+            entry.old = old.map(|(_, value)| value);
+            entry.new = Some(value.clone());
+            queries::audit::write(db, &entry)?;
+            Ok((epoch, revision))
+        })
+    }
+}

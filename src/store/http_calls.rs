@@ -1,0 +1,158 @@
+//! HTTP effects that have been committed and wait for the dispatcher.
+
+use super::Store;
+use super::connection::{ROWS_PER_STATEMENT, on, queries};
+use super::model::{DeadLetter, StoreError};
+use super::outbox::lane;
+use super::schema::http_calls;
+use crate::bus::NewRecord;
+use crate::effect::HttpEffect;
+use crate::time::Timestamp;
+
+/// A call that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpRow {
+    /// What to ask, and for whom.
+    pub effect: HttpEffect,
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// When the next attempt may be made; the epoch for a call that was never tried.
+    pub next_attempt_at: Timestamp,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+}
+
+#[derive(diesel::Insertable)]
+#[diesel(table_name = http_calls)]
+struct NewCall<'a> {
+    id: &'a str,
+    effect: String,
+    attempts: i32,
+    next_attempt_at: i64,
+}
+
+impl Store {
+    /// At most `limit` calls whose time has come, those that wait longest first.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn http_due(&self, now: Timestamp, limit: usize) -> Result<Vec<HttpRow>, StoreError> {
+        self.read(move |database| on!(database, due(now, limit))).await
+    }
+
+    /// Notes that an attempt failed and when the next one may be made. Nothing happens if the call is no longer there.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn http_attempt_failed(
+        &self,
+        id: &str,
+        attempts: u32,
+        next_attempt_at: Timestamp,
+        error: &str,
+    ) -> Result<(), StoreError> {
+        let (id, error) = (id.to_owned(), error.to_owned());
+        self.write_repeatable(move |database| on!(database, attempt_failed(&id, attempts, next_attempt_at, &error)))
+            .await
+    }
+
+    /// Ends a call: removes it and puts its answer (lane `dispatch`) and, if it came to nothing, a dead letter in its place.
+    /// Returns false, and does nothing, if the call is no longer there: it has been ended before.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn http_done(
+        &self,
+        id: &str,
+        records: Vec<NewRecord>,
+        dead_letter: Option<DeadLetter>,
+    ) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        self.write(move |database| on!(database, done(&id, &records, dead_letter.as_ref()))).await
+    }
+
+    /// How many calls wait.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn http_depth(&self) -> Result<i64, StoreError> {
+        self.read(|database| on!(database, depth())).await
+    }
+}
+
+queries! {
+    use diesel::prelude::*;
+
+    pub(in crate::store) fn insert(db: &mut Db, effects: &[HttpEffect]) -> Result<(), StoreError> {
+        for chunk in effects.chunks(ROWS_PER_STATEMENT) {
+            let values = chunk
+                .iter()
+                .map(|effect| {
+                    let text = serde_json::to_string(effect).map_err(|error| StoreError::Refused(error.to_string()))?;
+                    Ok(NewCall { id: &effect.id, effect: text, attempts: 0, next_attempt_at: Timestamp::MIN.as_millis() })
+                })
+                .collect::<Result<Vec<_>, StoreError>>()?;
+            diesel::insert_into(http_calls::table).values(values).execute(db)?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::store) fn due(db: &mut Db, now: Timestamp, limit: usize) -> Result<Vec<HttpRow>, StoreError> {
+        let rows: Vec<(String, i32, i64, Option<String>)> = http_calls::table
+            .filter(http_calls::next_attempt_at.le(now.as_millis()))
+            .order((http_calls::next_attempt_at, http_calls::seq))
+            .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+            .select((http_calls::effect, http_calls::attempts, http_calls::next_attempt_at, http_calls::error))
+            .load(db)?;
+        rows.into_iter()
+            .map(|(effect, attempts, next_attempt_at, error)| {
+                Ok(HttpRow {
+                    effect: serde_json::from_str(&effect)
+                        .map_err(|error| StoreError::Refused(format!("a stored HTTP call cannot be read: {error}")))?,
+                    attempts: u32::try_from(attempts).unwrap_or(0),
+                    next_attempt_at: Timestamp::from_millis(next_attempt_at),
+                    error,
+                })
+            })
+            .collect()
+    }
+
+    pub(in crate::store) fn attempt_failed(
+        db: &mut Db,
+        id: &str,
+        attempts: u32,
+        next_attempt_at: Timestamp,
+        error: &str,
+    ) -> Result<(), StoreError> {
+        diesel::update(http_calls::table.filter(http_calls::id.eq(id)))
+            .set((
+                http_calls::attempts.eq(i32::try_from(attempts).unwrap_or(i32::MAX)),
+                http_calls::next_attempt_at.eq(next_attempt_at.as_millis()),
+                http_calls::error.eq(error),
+            ))
+            .execute(db)?;
+        Ok(())
+    }
+
+    pub(in crate::store) fn done(
+        db: &mut Db,
+        id: &str,
+        records: &[NewRecord],
+        dead_letter: Option<&DeadLetter>,
+    ) -> Result<bool, StoreError> {
+        db.transaction(|db| {
+            if diesel::delete(http_calls::table.filter(http_calls::id.eq(id))).execute(db)? == 0 {
+                return Ok(false);
+            }
+            queries::outbox::append(db, lane::DISPATCH, records)?;
+            if let Some(letter) = dead_letter {
+                queries::dead_letters::replace(db, std::slice::from_ref(letter))?;
+            }
+            Ok(true)
+        })
+    }
+
+    pub(in crate::store) fn depth(db: &mut Db) -> Result<i64, StoreError> {
+        Ok(http_calls::table.count().get_result(db)?)
+    }
+}

@@ -1,0 +1,164 @@
+//! Opening and closing the store: the data directory, the lock against a second process, migrations, threads.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::checkpoint::Checkpointer;
+use super::connection::{Purpose, Target, on, queries};
+use super::model::StoreError;
+use super::schema::meta;
+use super::threads::{Connector, Queue};
+use super::{Inner, Store};
+
+/// Threads that read.
+const READERS: usize = 3;
+/// Threads that write to MySQL; SQLite has one writer by nature.
+const MYSQL_WRITERS: usize = 4;
+
+impl Store {
+    /// Opens the store at `sqlite:PATH` or `mysql://user:password@host:port/db` and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Misconfigured`] if the place cannot be used (the text says why and what to do), and
+    /// [`StoreError::Unavailable`] if a MySQL server does not answer.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let url = url.to_owned();
+        tokio::task::spawn_blocking(move || Self::open_blocking(&url))
+            .await
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
+
+    fn open_blocking(url: &str) -> Result<Self, StoreError> {
+        let (target, lock) = if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = PathBuf::from(path);
+            let lock = lock_file(&path)?;
+            (Target::Sqlite(path), Some(lock))
+        } else if url.starts_with("mysql://") {
+            (Target::Mysql(url.to_owned()), None)
+        } else {
+            return Err(StoreError::Misconfigured(
+                "store.url must be sqlite:PATH or mysql://user:password@host:port/db".to_owned(),
+            ));
+        };
+        let mut writer = Connector::new(target.clone(), Purpose::Write);
+        writer.run(|database| database.migrate()).map_err(|error| match (&target, error) {
+            (Target::Sqlite(path), StoreError::Unavailable(text)) => StoreError::Misconfigured(format!(
+                "store.url: {} cannot be used as a SQLite database: {text}",
+                path.display()
+            )),
+            (_, error) => error,
+        })?;
+        let mut writers = vec![writer];
+        if matches!(target, Target::Mysql(_)) {
+            writers.resize_with(MYSQL_WRITERS, || Connector::new(target.clone(), Purpose::Write));
+        }
+        let readers = (0..READERS).map(|_| Connector::new(target.clone(), Purpose::Read)).collect();
+        let writes = Queue::start("store-write", writers)?;
+        let reads = Queue::start("store-read", readers)?;
+        let checkpointer = match target {
+            Target::Sqlite(_) => Some(Checkpointer::start(target, writes.sender())?),
+            Target::Mysql(_) => None,
+        };
+        Ok(Self { inner: Arc::new(Inner { writes, reads, checkpointer, lock: Mutex::new(lock) }) })
+    }
+
+    /// Finishes what is queued, copies the write-ahead log into the database and gives the file free. Every later call
+    /// fails with [`StoreError::Unavailable`].
+    pub async fn close(&self) {
+        let inner = Arc::clone(&self.inner);
+        let stopped = tokio::task::spawn_blocking(move || {
+            if let Some(checkpointer) = &inner.checkpointer {
+                checkpointer.stop();
+            }
+            inner.reads.stop();
+            // SQLite's last connection to close checkpoints and removes the write-ahead log.
+            inner.writes.stop();
+            inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        });
+        if let Err(error) = stopped.await {
+            tracing::warn!(%error, "the store was not closed in good order");
+        }
+    }
+
+    /// Remembers which bus this store belongs to, and how many partitions it has.
+    ///
+    /// # Errors
+    /// [`StoreError::Misconfigured`] if the store belongs to another bus, or the bus had another number of partitions.
+    pub async fn bind_bus(&self, identity: &str, partitions: u32) -> Result<(), StoreError> {
+        let (identity, partitions) = (identity.to_owned(), partitions.to_string());
+        let (known_identity, known_partitions) =
+            self.write(move |database| on!(database, bind(&identity, &partitions))).await?;
+        if let Some((known, given)) = known_identity {
+            return Err(StoreError::Misconfigured(format!(
+                "the store belongs to bus {known}, but this bus is {given}: its offsets mean nothing there. Use the bus \
+                 that the store was filled from, or an empty store (store.url)"
+            )));
+        }
+        if let Some((known, given)) = known_partitions {
+            return Err(StoreError::Misconfigured(format!(
+                "the store was filled from a bus of {known} partitions, but bus.partitions is {given}. Set \
+                 bus.partitions = {known}, or use an empty store (store.url)"
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn lock_file(path: &Path) -> Result<File, StoreError> {
+    let refuse = |what: String| StoreError::Misconfigured(format!("store.url: {what}"));
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Err(refuse(format!("{:?} is not the path of a file; write sqlite:PATH", path.display())));
+    }
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory).map_err(|error| {
+            refuse(format!("the directory {} cannot be created: {error}. Choose another one", directory.display()))
+        })?;
+    }
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock_path = PathBuf::from(lock_path);
+    let not_writable = |path: &Path, error: &std::io::Error| {
+        refuse(format!("{} is not writable: {error}. Allow writing there, or choose another place", path.display()))
+    };
+    let open = |path: &Path| OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let lock = open(&lock_path).map_err(|error| not_writable(&lock_path, &error))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(refuse(format!(
+                "another Tillstream process uses {} ({} is locked). Stop it, or choose another store",
+                path.display(),
+                lock_path.display()
+            )));
+        }
+        Err(TryLockError::Error(error)) => {
+            return Err(refuse(format!("{} cannot be locked: {error}", lock_path.display())));
+        }
+    }
+    open(path).map_err(|error| not_writable(path, &error))?;
+    Ok(lock)
+}
+
+/// What is known and what was given, where the two differ.
+type Mismatch = Option<(String, String)>;
+
+queries! {
+    use diesel::prelude::*;
+
+    pub(in crate::store) fn bind(db: &mut Db, identity: &str, partitions: &str) -> Result<(Mismatch, Mismatch), StoreError> {
+        db.transaction(|db| Ok((remember(db, "bus_identity", identity)?, remember(db, "bus_partitions", partitions)?)))
+    }
+
+    fn remember(db: &mut Db, name: &str, value: &str) -> QueryResult<Mismatch> {
+        let known: Option<String> = meta::table.find(name).select(meta::value).first(db).optional()?;
+        match known {
+            Some(known) if known != value => Ok(Some((known, value.to_owned()))),
+            Some(_) => Ok(None),
+            None => {
+                diesel::insert_into(meta::table).values((meta::name.eq(name), meta::value.eq(value))).execute(db)?;
+                Ok(None)
+            }
+        }
+    }
+}

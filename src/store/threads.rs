@@ -1,0 +1,226 @@
+//! The store's own threads: one queue of writes, one of reads. Callers await; nobody else touches a connection.
+//!
+//! SQLite has one writer by nature, so a queue in front of it is both the fairest and the fastest arrangement. Whatever is
+//! acknowledged to people is made durable by `synchronous=FULL`; where several such writes wait, one sync serves all
+//! (group commit). Shard commits use NORMAL, since the bus can repeat them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
+
+use super::connection::{Database, Purpose, Target};
+use super::model::StoreError;
+
+/// Writes that one sync may serve.
+const GROUP_MAX: usize = 64;
+/// Tries of a write that lost a deadlock or its connection, the first included.
+const TRIES_MAX: u32 = 3;
+
+/// What must survive a power cut before the caller hears of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// The bus can repeat it: a crash of the process loses nothing, a power cut may lose the last moments.
+    Repeatable,
+    /// On disk before the answer.
+    Durable,
+}
+
+/// Tells the caller how it went, unless the sync that should have made it durable failed.
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+type Work = Box<dyn FnOnce(&mut Connector) -> Answer + Send>;
+
+enum Message {
+    Work(Durability, Work),
+    Stop,
+}
+
+/// A connection that is opened when needed, and anew after a fault.
+pub(super) struct Connector {
+    target: Target,
+    purpose: Purpose,
+    open: Option<Database>,
+    synchronous_full: bool,
+}
+
+impl Connector {
+    pub(super) const fn new(target: Target, purpose: Purpose) -> Self {
+        Self { target, purpose, open: None, synchronous_full: true }
+    }
+
+    /// Runs `work`; after a fault of the database the connection is closed, and opened again when next needed.
+    pub(super) fn run<T>(
+        &mut self,
+        work: impl FnOnce(&mut Database) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let database = match &mut self.open {
+            Some(database) => database,
+            closed => {
+                self.synchronous_full = true;
+                closed.insert(self.target.connect(self.purpose)?)
+            }
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(database)))
+            .unwrap_or_else(|_| Err(StoreError::Refused("a panic in the store; its text is in the log".to_owned())));
+        if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Refused(_))) {
+            self.open = None;
+        }
+        outcome
+    }
+
+    fn set_synchronous(&mut self, full: bool) {
+        if self.synchronous_full == full || !matches!(self.target, Target::Sqlite(_)) {
+            return;
+        }
+        let pragma = if full { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+        if self.run(|database| database.batch_execute(pragma)).is_ok() {
+            self.synchronous_full = full;
+        }
+    }
+}
+
+/// The entrance of a queue.
+#[derive(Clone)]
+pub(super) struct QueueSender(Sender<Message>);
+
+impl QueueSender {
+    /// Queues work whose outcome nobody waits for.
+    pub(super) fn send(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&mut Database) -> Result<(), StoreError> + Send + 'static,
+    ) {
+        let work: Work = Box::new(move |connector| {
+            if let Err(error) = connector.run(work) {
+                tracing::warn!(%error, "work on the store failed");
+            }
+            Box::new(|_| {})
+        });
+        // A closed store needs no upkeep.
+        let _ = self.0.send(Message::Work(durability, work));
+    }
+}
+
+/// A queue of work and the threads that serve it.
+pub(super) struct Queue {
+    sender: QueueSender,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Queue {
+    /// Starts one thread per connector.
+    pub(super) fn start(name: &str, connectors: Vec<Connector>) -> Result<Self, StoreError> {
+        let (sender, receiver) = channel();
+        let receiver = Arc::new(Mutex::new(receiver));
+        let mut threads = Vec::new();
+        for connector in connectors {
+            let receiver = Arc::clone(&receiver);
+            let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || serve(&receiver, connector));
+            threads.push(thread.map_err(|error| {
+                StoreError::Unavailable(format!("a thread for the store could not be started: {error}"))
+            })?);
+        }
+        Ok(Self { sender: QueueSender(sender), threads: Mutex::new(threads) })
+    }
+
+    /// Another entrance to the queue.
+    pub(super) fn sender(&self) -> QueueSender {
+        self.sender.clone()
+    }
+
+    /// Runs `work` on one of the threads. Work that lost a deadlock or its connection is tried again, so it must be a
+    /// transaction or a read.
+    pub(super) async fn run<T, W>(&self, durability: Durability, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: Fn(&mut Database) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (reply, outcome) = oneshot::channel();
+        let work: Work = Box::new(move |connector| {
+            let mut tries = 1;
+            let result = loop {
+                match connector.run(&work) {
+                    Err(StoreError::Unavailable(_))
+                        if tries < TRIES_MAX && matches!(connector.target, Target::Mysql(_)) =>
+                    {
+                        tries += 1;
+                    }
+                    result => break result,
+                }
+            };
+            Box::new(move |synced: Result<(), StoreError>| {
+                // A caller that has gone away no longer wants to know.
+                let _ = reply.send(result.and_then(|value| synced.map(|()| value)));
+            })
+        });
+        let closed = || StoreError::Unavailable("the store is closed".to_owned());
+        self.sender.0.send(Message::Work(durability, work)).map_err(|_| closed())?;
+        outcome.await.map_err(|_| closed())?
+    }
+
+    /// Finishes what is queued and ends the threads.
+    pub(super) fn stop(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for _ in &threads {
+            let _ = self.sender.0.send(Message::Stop);
+        }
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(receiver: &Mutex<Receiver<Message>>, mut connector: Connector) {
+    let grouping = connector.purpose == Purpose::Write && matches!(connector.target, Target::Sqlite(_));
+    loop {
+        let mut stopping = false;
+        let mut group = Vec::new();
+        {
+            let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+            match receiver.recv() {
+                Ok(Message::Work(durability, work)) => group.push((durability, work)),
+                Ok(Message::Stop) | Err(_) => return,
+            }
+            while grouping && group.len() < GROUP_MAX {
+                match receiver.try_recv() {
+                    Ok(Message::Work(durability, work)) => group.push((durability, work)),
+                    Ok(Message::Stop) => {
+                        stopping = true;
+                        break;
+                    }
+                    Err(_) => break,
+                }
+            }
+        }
+        serve_group(&mut connector, group);
+        if stopping {
+            return;
+        }
+    }
+}
+
+/// One durable write syncs by itself; several wait for one sync after the last of them.
+fn serve_group(connector: &mut Connector, group: Vec<(Durability, Work)>) {
+    let durable = group.iter().filter(|(durability, _)| *durability == Durability::Durable).count();
+    let mut waiting = Vec::new();
+    for (durability, work) in group {
+        let is_durable = durability == Durability::Durable;
+        connector.set_synchronous(is_durable && durable == 1);
+        let answer = work(connector);
+        if is_durable && durable > 1 {
+            waiting.push(answer);
+        } else {
+            answer(Ok(()));
+        }
+    }
+    if !waiting.is_empty() {
+        connector.set_synchronous(true);
+        let synced = connector
+            .run(|database| database.batch_execute("UPDATE meta SET value = value + 1 WHERE name = 'group_commits'"));
+        for answer in waiting {
+            answer(synced.clone());
+        }
+    }
+}
