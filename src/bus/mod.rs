@@ -1,9 +1,11 @@
 //! The bus: the durable, partitioned log that events travel on.
 //!
-//! The seam is narrow on purpose: append, consume, read. [`embedded`] keeps the log in a SQLite file for one process.
+//! The seam is narrow on purpose: append, consume, read. [`embedded`] keeps the log in a SQLite file for one process;
+//! [`simulated`] keeps it in memory, for tests.
 
 pub mod embedded;
 pub mod partitioner;
+pub mod simulated;
 #[cfg(test)]
 mod suite;
 
@@ -49,6 +51,15 @@ impl Topic {
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|topic| topic.name() == name)
+    }
+
+    /// Partitions of this topic on a bus of `bus_partitions`: the control topic is small and has one.
+    #[must_use]
+    pub const fn partitions(self, bus_partitions: u32) -> u32 {
+        match self {
+            Self::Plugins => 1,
+            _ => bus_partitions,
+        }
     }
 
     /// True if only the newest record of each key matters.

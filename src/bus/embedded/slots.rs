@@ -58,12 +58,9 @@ impl Slots {
         }
     }
 
-    /// Partitions of a topic. The control topic is small and has one.
+    /// Partitions of a topic.
     pub(super) const fn partitions(self, topic: Topic) -> u32 {
-        match topic {
-            Topic::Plugins => 1,
-            _ => self.partitions,
-        }
+        topic.partitions(self.partitions)
     }
 
     /// The slot of a partition.

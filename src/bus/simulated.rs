@@ -1,0 +1,395 @@
+//! A bus in memory for tests and simulations: seeded, with faults that can be switched on, and a clock that can be set.
+//!
+//! It lives as long as somebody holds it; a new consumer on it is what a restarted process would see. Never used by the
+//! product itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::watch;
+
+use super::partitioner::partition_of;
+use super::{Bounds, Bus, BusError, Consumer, ConsumerEvent, Fetched, NewRecord, Record, Topic, TopicPartition};
+use crate::time::Timestamp;
+
+/// Largest record, as on the embedded bus.
+const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// A read that crosses this many records stops.
+const READ_RECORDS_MAX: usize = 1000;
+
+/// What goes wrong, each with its probability from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Faults {
+    /// An append does nothing and fails.
+    pub append_unavailable: f64,
+    /// [`Bus::append_lane`] does its work, but the caller is told that it failed.
+    pub lane_answer_lost: f64,
+    /// A read fails.
+    pub read_unavailable: f64,
+    /// Every call takes a random time up to this.
+    pub delay_max: Duration,
+}
+
+#[derive(Debug)]
+struct Partition {
+    low: i64,
+    records: Vec<Record>,
+}
+
+impl Partition {
+    fn high(&self) -> i64 {
+        self.low + i64::try_from(self.records.len()).expect("memory is smaller than that")
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    rng: ChaCha8Rng,
+    faults: Faults,
+    time: Option<Timestamp>,
+    partitions: HashMap<TopicPartition, Partition>,
+    lanes: BTreeMap<String, i64>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    partitions: u32,
+    identity: String,
+    state: Mutex<State>,
+    news: watch::Sender<u64>,
+    generation: AtomicU64,
+}
+
+/// The bus in memory.
+#[derive(Debug, Clone)]
+pub struct SimulatedBus {
+    shared: Arc<Shared>,
+}
+
+impl SimulatedBus {
+    /// An empty bus without faults. The same seed gives the same faults for the same calls.
+    ///
+    /// # Panics
+    /// If `partitions` is 0.
+    #[must_use]
+    pub fn new(partitions: u32, seed: u64) -> Self {
+        assert!(partitions > 0, "a bus has at least one partition");
+        let of_topic = |topic: Topic| {
+            (0..topic.partitions(partitions)).map(move |partition| TopicPartition::new(topic, partition))
+        };
+        let empty = |of| (of, Partition { low: 0, records: Vec::new() });
+        let state = State {
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            faults: Faults::default(),
+            time: None,
+            partitions: Topic::ALL.into_iter().flat_map(of_topic).map(empty).collect(),
+            lanes: BTreeMap::new(),
+        };
+        let shared = Shared {
+            partitions,
+            identity: format!("simulated-{seed:016x}"),
+            state: Mutex::new(state),
+            news: watch::Sender::new(0),
+            generation: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Switches faults on or off.
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared.lock().faults = faults;
+    }
+
+    /// Sets the bus time of the records to come; before that it is the wall clock. It never goes back.
+    pub fn set_time(&self, time: Timestamp) {
+        let mut state = self.shared.lock();
+        state.time = Some(state.time.map_or(time, |before| before.max(time)));
+    }
+
+    /// Removes everything below an offset, as retention would.
+    pub fn remove_below(&self, of: TopicPartition, offset: i64) {
+        if let Some(partition) = self.shared.lock().partitions.get_mut(&of) {
+            let offset = offset.clamp(partition.low, partition.high());
+            partition.records.drain(..index(offset - partition.low));
+            partition.low = offset;
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits as long as the faults say; then tells whether a fault with this probability happens.
+    async fn fault(&self, probability: impl Fn(&Faults) -> f64) -> bool {
+        let (delay, fault) = {
+            let mut state = self.lock();
+            let faults = state.faults;
+            (faults.delay_max.mul_f64(state.rng.random()), state.rng.random_bool(probability(&faults)))
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        fault
+    }
+
+    fn check(&self, records: &[NewRecord]) -> Result<Vec<TopicPartition>, BusError> {
+        records
+            .iter()
+            .map(|record| {
+                let count = record.topic.partitions(self.partitions);
+                let by_key = || record.key.as_ref().map_or(0, |key| partition_of(key, count));
+                let of = TopicPartition::new(record.topic, record.partition.unwrap_or_else(by_key));
+                if of.partition >= count {
+                    return Err(BusError::Refused(format!("there is no {of}: the topic has {count} partitions")));
+                }
+                if record.value.len() > RECORD_BYTES_MAX {
+                    return Err(BusError::Refused(format!(
+                        "a record for {of} is larger than {RECORD_BYTES_MAX} bytes"
+                    )));
+                }
+                Ok(of)
+            })
+            .collect()
+    }
+
+    fn append(&self, records: Vec<NewRecord>, lane: Option<(String, i64)>) -> Result<Vec<i64>, BusError> {
+        let places = self.check(&records)?;
+        let mut state = self.lock();
+        let state = &mut *state;
+        if let Some((lane, position)) = lane {
+            if state.lanes.get(&lane).is_some_and(|stored| position <= *stored) {
+                return Ok(Vec::new());
+            }
+            state.lanes.insert(lane, position);
+        }
+        let now = state.time.unwrap_or_else(Timestamp::now);
+        let mut offsets = Vec::with_capacity(records.len());
+        for (record, of) in records.into_iter().zip(places) {
+            let partition = state.partitions.get_mut(&of).expect("the place was checked");
+            let timestamp = partition.records.last().map_or(now, |last| last.timestamp.max(now));
+            let NewRecord { key, value, headers, .. } = record;
+            offsets.push(partition.high());
+            partition.records.push(Record { offset: partition.high(), timestamp, key, value, headers });
+        }
+        self.news.send_modify(|count| *count += 1);
+        Ok(offsets)
+    }
+
+    fn with_partition<T>(
+        &self,
+        of: TopicPartition,
+        look: impl FnOnce(&Partition) -> Result<T, BusError>,
+    ) -> Result<T, BusError> {
+        let state = self.lock();
+        let partition = state.partitions.get(&of);
+        look(partition.ok_or_else(|| BusError::Refused(format!("there is no {of}")))?)
+    }
+
+    fn read(&self, from: TopicPartition, offset: i64, bytes_max: usize) -> Result<Fetched, BusError> {
+        self.with_partition(from, |partition| {
+            if offset < partition.low {
+                return Err(BusError::Gone { partition: from, offset, low: partition.low });
+            }
+            if offset > partition.high() {
+                return Err(BusError::Misconfigured(format!("{from} ends at offset {}", partition.high())));
+            }
+            let mut bytes = 0;
+            let rest = partition.records[index(offset - partition.low)..].iter().take(READ_RECORDS_MAX);
+            let records: Vec<_> = rest
+                .take_while(|record| {
+                    let enough = bytes >= bytes_max.max(1);
+                    bytes += record.value.len() + 1;
+                    !enough
+                })
+                .cloned()
+                .collect();
+            let next_offset = records.last().map_or(offset, |record| record.offset + 1);
+            Ok(Fetched { records, next_offset, at_end: next_offset == partition.high() })
+        })
+    }
+}
+
+fn index(distance: i64) -> usize {
+    usize::try_from(distance).expect("offsets were checked against the partition's bounds")
+}
+
+fn unavailable() -> BusError {
+    BusError::Unavailable("simulated fault".to_owned())
+}
+
+impl Bus for SimulatedBus {
+    fn partitions(&self) -> u32 {
+        self.shared.partitions
+    }
+
+    fn identity(&self) -> String {
+        self.shared.identity.clone()
+    }
+
+    fn append(&self, records: Vec<NewRecord>) -> BoxFuture<'static, Result<Vec<i64>, BusError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            if shared.fault(|faults| faults.append_unavailable).await {
+                return Err(unavailable());
+            }
+            shared.append(records, None)
+        })
+    }
+
+    fn append_lane(
+        &self,
+        lane: String,
+        position: i64,
+        records: Vec<NewRecord>,
+    ) -> BoxFuture<'static, Result<(), BusError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            if shared.fault(|faults| faults.append_unavailable).await {
+                return Err(unavailable());
+            }
+            shared.append(records, Some((lane, position)))?;
+            if shared.fault(|faults| faults.lane_answer_lost).await { Err(unavailable()) } else { Ok(()) }
+        })
+    }
+
+    fn lane_position(&self, lane: String) -> BoxFuture<'static, Result<Option<i64>, BusError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            if shared.fault(|faults| faults.read_unavailable).await {
+                return Err(unavailable());
+            }
+            Ok(shared.lock().lanes.get(&lane).copied())
+        })
+    }
+
+    fn read(
+        &self,
+        from: TopicPartition,
+        offset: i64,
+        bytes_max: usize,
+    ) -> BoxFuture<'static, Result<Fetched, BusError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            if shared.fault(|faults| faults.read_unavailable).await {
+                return Err(unavailable());
+            }
+            shared.read(from, offset, bytes_max)
+        })
+    }
+
+    fn offset_at(&self, of: TopicPartition, time: Timestamp) -> BoxFuture<'static, Result<i64, BusError>> {
+        let found = self.shared.with_partition(of, |partition| {
+            let before = partition.records.partition_point(|record| record.timestamp < time);
+            Ok(partition.records.get(before).map_or(partition.high(), |record| record.offset))
+        });
+        Box::pin(std::future::ready(found))
+    }
+
+    fn bounds(&self, of: TopicPartition) -> BoxFuture<'static, Result<Bounds, BusError>> {
+        let bounds =
+            self.shared.with_partition(of, |partition| Ok(Bounds { low: partition.low, high: partition.high() }));
+        Box::pin(std::future::ready(bounds))
+    }
+
+    /// Nothing is ever removed but by [`SimulatedBus::remove_below`].
+    fn set_floor(&self, _: TopicPartition, _: i64) {}
+
+    /// Joins as the only member: an older consumer is fenced.
+    fn consumer(&self) -> Result<Box<dyn Consumer>, BusError> {
+        let generation = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        self.shared.news.send_modify(|count| *count += 1);
+        let mut news = self.shared.news.subscribe();
+        news.mark_changed();
+        Ok(Box::new(SimulatedConsumer { shared: Arc::clone(&self.shared), generation, news, assigned: false }))
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedConsumer {
+    shared: Arc<Shared>,
+    generation: u64,
+    news: watch::Receiver<u64>,
+    assigned: bool,
+}
+
+impl SimulatedConsumer {
+    fn check(&self) -> Result<(), BusError> {
+        if self.generation == self.shared.generation.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(BusError::Fenced("a newer consumer was started".to_owned()))
+        }
+    }
+}
+
+impl Consumer for SimulatedConsumer {
+    fn next(&mut self) -> BoxFuture<'_, Result<ConsumerEvent, BusError>> {
+        Box::pin(async move {
+            self.check()?;
+            if !self.assigned {
+                self.assigned = true;
+                return Ok(ConsumerEvent::Assigned((0..self.shared.partitions).collect()));
+            }
+            self.news.changed().await.map_err(|_| unavailable())?;
+            self.check()?;
+            Ok(ConsumerEvent::Ready)
+        })
+    }
+
+    fn fetch(
+        &mut self,
+        from: TopicPartition,
+        offset: i64,
+        bytes_max: usize,
+    ) -> BoxFuture<'_, Result<Fetched, BusError>> {
+        Box::pin(async move {
+            self.check()?;
+            if self.shared.fault(|faults| faults.read_unavailable).await {
+                return Err(unavailable());
+            }
+            self.shared.read(from, offset, bytes_max)
+        })
+    }
+
+    fn leave(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::suite::{PARTITIONS, bus_suite, read_all, record};
+
+    const P0: TopicPartition = TopicPartition::new(Topic::Events, 0);
+
+    bus_suite!(((), Arc::new(SimulatedBus::new(PARTITIONS, 1)) as Arc<dyn Bus>));
+
+    #[tokio::test]
+    async fn a_fault_appends_nothing_and_repeating_a_lane_appends_once() {
+        let bus = SimulatedBus::new(PARTITIONS, 7);
+        bus.set_faults(Faults { append_unavailable: 0.5, lane_answer_lost: 0.5, ..Faults::default() });
+        for position in 1..=50 {
+            while bus.append_lane("lane".to_owned(), position, vec![record(position.to_string())]).await.is_err() {}
+        }
+        bus.set_faults(Faults::default());
+        let values: Vec<_> = read_all(&bus, P0, 0).await.into_iter().map(|record| record.value).collect();
+        assert_eq!(values, (1..=50).map(|position| position.to_string()).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn what_was_removed_is_reported_as_gone() {
+        let bus = SimulatedBus::new(PARTITIONS, 7);
+        bus.append(vec![record("x"); 10]).await.unwrap();
+        bus.remove_below(P0, 4);
+        assert!(matches!(bus.read(P0, 3, 1).await, Err(BusError::Gone { offset: 3, low: 4, .. })));
+        assert_eq!(read_all(&bus, P0, 4).await.len(), 6);
+    }
+}
