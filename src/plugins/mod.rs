@@ -6,6 +6,7 @@
 
 pub mod age_verification;
 pub mod customer_lookup;
+pub mod defaults;
 pub mod eligibility;
 pub mod employee_time_tracker;
 pub mod expression;
@@ -13,6 +14,7 @@ pub mod fraud_detection;
 pub mod purchase_recommender;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod validate;
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;

@@ -1,0 +1,225 @@
+//! `fraud-detection`: rules as data over event-time windows, with explained alerts.
+//!
+//! `settings` is what a manager writes, `compile` what it becomes, `field` the values that are summed or told apart,
+//! `window` what is remembered about an entity and `stored` how that is written, `alert` what is said. The semantics are in `docs/fraud-rules.md`.
+
+mod alert;
+mod compile;
+mod field;
+mod settings;
+mod stored;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use rustc_hash::FxHashSet;
+
+use self::alert::{Contributing, Finding};
+use self::compile::{CompiledRule, Measure, RuleUse};
+use self::field::FieldValue;
+use self::window::Entry;
+use super::{FieldError, Plugin, Subscription};
+use crate::effect::Effects;
+use crate::event::{Event, EventData, Id, Scope};
+
+pub use self::compile::Compiled;
+pub use self::settings::{After, Aggregate, Kind, Numerator, Rule, Same, Settings, Status};
+pub use self::window::State;
+
+/// The plugin.
+#[derive(Debug)]
+pub struct FraudDetection;
+
+impl Plugin for FraudDetection {
+    type State = State;
+    type Settings = Settings;
+    type Compiled = Compiled;
+    const NAME: &'static str = "fraud-detection";
+    const DESCRIPTION: &'static str = "Watches tills, employees, customers and cards for patterns of fraud, by rules that you write, and explains each alert.";
+
+    fn compile(settings: &Settings) -> Result<Compiled, Vec<FieldError>> {
+        compile::compile(settings)
+    }
+
+    fn subscriptions(compiled: &Compiled) -> Vec<Subscription> {
+        compiled.subscriptions()
+    }
+
+    fn apply(state: &mut State, compiled: &Compiled, event: &Event, fx: &mut Effects<'_>) {
+        let time = event.time.min(fx.now()).as_millis();
+        for rule_use in compiled.uses(fx.context().scope, event.event_type()) {
+            let rule = &compiled.rules[usize::from(rule_use.rule)];
+            let seen = Seen { rule, rule_use: *rule_use, event, time };
+            if (rule_use.counts || rule_use.numerator)
+                && let Some(finding) = seen.observe(state, compiled, fx)
+            {
+                alert::raise(state, rule, &finding, event, fx);
+            }
+            if rule_use.precedes {
+                seen.remember(state, compiled, fx);
+            }
+        }
+    }
+}
+
+/// One event as one rule sees it.
+struct Seen<'a> {
+    rule: &'a CompiledRule,
+    rule_use: RuleUse,
+    event: &'a Event,
+    time: i64,
+}
+
+impl Seen<'_> {
+    /// Takes the event into the rule's window, and tells if the rule fires.
+    fn observe(&self, state: &mut State, compiled: &Compiled, fx: &mut Effects<'_>) -> Option<Finding> {
+        let Self { rule, event, time, .. } = *self;
+        let plain_denominator = matches!(rule.measure, Measure::Ratio(None)) && !self.rule_use.numerator;
+        if plain_denominator && !rule.filtered {
+            state.rule(rule.key, compiled).count(time, rule.window_ms);
+            return None;
+        }
+        if !self.passes(fx) {
+            return None;
+        }
+        let antecedent = match rule.after {
+            None => None,
+            Some((within_ms, same)) => {
+                let key = after_key(event, same)?;
+                Some(state.known_rule(rule.key)?.antecedent(time, key, within_ms)?)
+            }
+        };
+        let value = match &rule.measure {
+            Measure::Count => FieldValue::None,
+            Measure::Sum(field) => field.of(event).filter(|value| matches!(value, FieldValue::Number(_)))?,
+            Measure::Distinct(field) => field.of(event)?,
+            Measure::Ratio(expression) => {
+                let numerator = match expression {
+                    Some(expression) => evaluate(expression, rule, event, fx),
+                    None => self.rule_use.numerator,
+                };
+                if !numerator {
+                    state.rule(rule.key, compiled).count(time, rule.window_ms);
+                    return None;
+                }
+                FieldValue::Number(if self.rule_use.counts { 1.0 } else { 0.0 })
+            }
+        };
+        let position = fx.context().position;
+        let entry = Entry { time, value, event: state.reference(event, position), antecedent };
+        let finding = if rule.window_ms == 0 {
+            Finding {
+                observed: observed(&rule.measure, std::slice::from_ref(&entry), 0).0,
+                sample: 1,
+                contributing: Contributing::Event(entry),
+            }
+        } else {
+            let memory = state.rule(rule.key, compiled);
+            let (end_time, range) = memory.insert(entry, rule.window_ms);
+            let others = match rule.measure {
+                Measure::Ratio(_) => memory.counted(end_time, rule.window_ms),
+                _ => 0,
+            };
+            if cooling(memory.last_alert, time, rule.cooldown_ms) {
+                return None;
+            }
+            let (observed, sample) = observed(&rule.measure, &memory.entries[range.clone()], others);
+            Finding { observed, sample, contributing: Contributing::Window(range) }
+        };
+        if finding.sample < u64::from(rule.minimum_sample) || finding.observed <= rule.limit {
+            return None;
+        }
+        if rule.cooldown_ms > 0 {
+            let memory = state.rule(rule.key, compiled);
+            if cooling(memory.last_alert, time, rule.cooldown_ms) {
+                return None;
+            }
+            memory.last_alert = Some(time);
+        }
+        Some(finding)
+    }
+
+    /// The conditions that look at the event alone, cheap ones first.
+    fn passes(&self, fx: &mut Effects<'_>) -> bool {
+        let Self { rule, event, .. } = self;
+        if !rule.filtered {
+            return true;
+        }
+        let stores = fx.context().stores;
+        rule.minimum_amount.is_none_or(|minimum| event.data.amount().is_some_and(|amount| amount >= minimum))
+            && rule.receipt.is_none_or(|wanted| match &event.data {
+                EventData::RefundCompleted(data) => data.receipt == wanted,
+                _ => false,
+            })
+            && rule.manual.is_none_or(|wanted| match &event.data {
+                EventData::DiscountApplied(data) => data.manual == wanted,
+                _ => false,
+            })
+            && rule
+                .store_open
+                .is_none_or(|wanted| stores.is_open(event.store_id().unwrap_or_default(), event.time) == Some(wanted))
+            && rule.condition.as_ref().is_none_or(|condition| evaluate(condition, rule, event, fx))
+    }
+
+    /// Keeps the event, since it may make later ones count.
+    fn remember(&self, state: &mut State, compiled: &Compiled, fx: &Effects<'_>) {
+        if let Some((within_ms, same)) = self.rule.after
+            && let Some(key) = after_key(self.event, same)
+        {
+            let reference = state.reference(self.event, fx.context().position);
+            state.rule(self.rule.key, compiled).precede(self.time, key, reference, within_ms);
+        }
+    }
+}
+
+/// An expression that fails counts as false, and a person can see it in the debug log.
+fn evaluate(
+    expression: &super::expression::Expression,
+    rule: &CompiledRule,
+    event: &Event,
+    fx: &mut Effects<'_>,
+) -> bool {
+    expression.matches(event, fx.context().stores).unwrap_or_else(|error| {
+        fx.log(format!("rule {}: the expression failed for {}: {error}", rule.id, event.name()));
+        false
+    })
+}
+
+/// What an event and the one before it must have in common.
+fn after_key(event: &Event, same: Same) -> Option<&str> {
+    match same {
+        Same::Basket => match &event.data {
+            EventData::RefundCompleted(data) => data.original_basket_id.as_ref().or(data.basket_id.as_ref()),
+            data => data.basket_id(),
+        }
+        .map(Id::as_str),
+        Same::Terminal => event.terminal_id(),
+        Same::Employee => event.entity(Scope::Employee),
+        Same::Entity => Some(""),
+    }
+}
+
+fn cooling(last_alert: Option<i64>, time: i64, cooldown_ms: i64) -> bool {
+    last_alert.is_some_and(|last| (time - last).abs() < cooldown_ms)
+}
+
+/// The observed value, and how many events it rests on.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn observed(measure: &Measure, entries: &[Entry], others: u64) -> (f64, u64) {
+    let numbers =
+        || entries.iter().map(|entry| if let FieldValue::Number(number) = entry.value { number } else { 0.0 });
+    let count = entries.len();
+    match measure {
+        Measure::Count => (count as f64, count as u64),
+        Measure::Sum(_) => (numbers().sum(), count as u64),
+        Measure::Distinct(_) => {
+            let values: FxHashSet<_> = entries.iter().map(|entry| &entry.value).collect();
+            (values.len() as f64, count as u64)
+        }
+        Measure::Ratio(_) => {
+            let sample = others + numbers().filter(|weight| *weight > 0.0).count() as u64;
+            if sample == 0 { (0.0, 0) } else { (count as f64 / sample as f64, sample) }
+        }
+    }
+}
