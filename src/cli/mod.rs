@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::ConfigError;
+
 /// A point-of-sale event processor: tills emit events, plugins act on them.
 #[derive(Debug, Parser)]
 #[command(name = "tillstream", version, propagate_version = true)]
@@ -41,7 +43,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             print_error(&error);
-            if error.chain().any(<dyn std::error::Error>::is::<UsageError>) {
+            if error.chain().any(|cause| cause.is::<UsageError>() || cause.is::<ConfigError>()) {
                 ExitCode::from(2)
             } else {
                 ExitCode::FAILURE
@@ -53,4 +55,27 @@ pub fn main() -> ExitCode {
 #[expect(clippy::print_stderr, reason = "the one place where a command's error reaches its user")]
 fn print_error(error: &anyhow::Error) {
     eprintln!("error: {error:#}");
+}
+
+/// Completes at Ctrl-C or SIGTERM.
+pub async fn stop_signal() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = tokio::signal::ctrl_c() => {}
+                }
+            }
+            Err(_) => {
+                let _ = tokio::signal::ctrl_c().await;
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }

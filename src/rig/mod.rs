@@ -2,7 +2,8 @@
 //!
 //! A [`Rig`] is an iterator over the messages that the terminals of a scenario send, and says what it put in as [`Label`]s.
 //! The same [`Options`] give the same bytes on every machine: all chance comes from a seed, nothing depends on the clock, on threads or on
-//! the order of a hash map. It holds the tills in memory, never the events. It does no I/O.
+//! the order of a hash map. It holds the tills in memory, never the events. Only [`sinks`] and
+//! [`pump`] do I/O.
 
 mod anomalies;
 mod basket;
@@ -14,9 +15,11 @@ mod faults;
 mod generator;
 mod labels;
 mod planting;
+pub mod pump;
 mod random;
 mod roster;
 mod scenario;
+pub mod sinks;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -70,12 +73,18 @@ impl Rig {
         self.generator.restart_time_at(at.as_millis());
     }
 
+    /// Ends the scenario: only what is under way still comes.
+    pub fn stop(&mut self) {
+        if !self.finished {
+            self.finished = true;
+            let Self { faults, waiting, now, .. } = self;
+            faults.finish(*now, |message| waiting.push_back(message));
+        }
+    }
+
     fn advance(&mut self) {
-        let Self { generator, faults, waiting, labels, now, finished } = self;
-        let Some(mut sent) = generator.next() else {
-            *finished = true;
-            return faults.finish(*now, |message| waiting.push_back(message));
-        };
+        let Self { generator, faults, waiting, labels, now, .. } = self;
+        let Some(mut sent) = generator.next() else { return self.stop() };
         *now = Timestamp::from_millis(sent.at);
         labels.extend(sent.label.take());
         let names = generator.names(sent.terminal);
