@@ -1,3 +1,145 @@
-//! The whole system against a plain sequential oracle.
+//! The whole system against a plain sequential oracle: the rig fills the bus, the binary catches up, and what is then
+//! in the store and on the bus must be what the oracle says, whatever the number of shards and however often the
+//! process was killed on the way.
+//!
+//! Debug builds use a smaller stream; `TILLSTREAM_FULL=1` or a release build use the whole one.
 
 mod oracle;
+mod support;
+
+use std::fmt::Debug;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use oracle::Expected;
+use oracle::fraud::Alert;
+use support::derived::Derived;
+use support::results;
+use support::site::{Site, Stream};
+
+/// The default of `bus.partitions`.
+const PARTITIONS: u32 = 8;
+
+const KILLS: u32 = 20;
+
+fn stream(seed: u64) -> Stream {
+    let full = !cfg!(debug_assertions) || std::env::var_os("TILLSTREAM_FULL").is_some_and(|value| value == "1");
+    Stream { seed, events: if full { 200_000 } else { 30_000 } }
+}
+
+fn expected(stream: Stream) -> Expected {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("plugins.yaml");
+    let text = fs::read_to_string(file).expect("plugins.yaml");
+    let defaults: Value = serde_saphyr::from_str(&text).expect("YAML");
+    let messages = stream.messages();
+    Expected::of(messages.iter().map(Vec::as_slice), PARTITIONS, &defaults)
+}
+
+/// Asserts that two collections hold the same, and shows what is missing and what is too much.
+fn assert_same<T: Debug + PartialEq>(what: &str, expected: Vec<T>, actual: Vec<T>) {
+    let by_text = |items: Vec<T>| {
+        let mut lines: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let (expected, actual) = (by_text(expected), by_text(actual));
+    if expected == actual {
+        return;
+    }
+    let without = |these: &[String], others: &[String]| {
+        let mut rest = others.iter().peekable();
+        let mut only = Vec::new();
+        for line in these {
+            while rest.next_if(|other| *other < line).is_some() {}
+            if rest.next_if(|other| *other == line).is_none() {
+                only.push(line.clone());
+            }
+        }
+        (only.len(), only.into_iter().take(5).collect::<Vec<_>>().join("\n  "))
+    };
+    let (missing, first_missing) = without(&expected, &actual);
+    let (extra, first_extra) = without(&actual, &expected);
+    panic!(
+        "{what}: {} expected, {} there\n{missing} missing:\n  {first_missing}\n{extra} too much:\n  {first_extra}",
+        expected.len(),
+        actual.len()
+    );
+}
+
+/// Compares everything that a run left behind with what the oracle says.
+fn assert_as_expected(expected: Expected, site: &Site) {
+    let store = site.path("store.db");
+    let derived = Derived::on(&site.path("bus.db"), PARTITIONS);
+    let dead_letters = expected.log.dead_letters.iter();
+    let dead_letters = dead_letters.map(|dead| (dead.reason.to_owned(), dead.masked_bytes())).collect();
+    assert_same("dead letters", dead_letters, results::dead_letters(&store));
+    let lookups = expected.failed_lookups("not_configured");
+    assert_same("failed look-ups", lookups, derived.failed_lookups());
+    assert_same("sessions", expected.time_sheets.sessions, results::sessions(&store));
+    assert_same("published auto-logouts", expected.time_sheets.auto_logouts, derived.auto_logouts());
+    assert_same("age prompts", expected.age_checks.prompts, results::age_prompts(&store));
+    assert_same("published age prompts", expected.age_checks.required, derived.age_checks_required());
+    assert_same("outcomes of recommendations", expected.recommendations.outcomes, results::recommendations(&store));
+    assert_same("published recommendations", expected.recommendations.made, derived.recommendations());
+    let published: Vec<Alert> = expected.alerts.iter().map(Alert::as_published).collect();
+    assert_same("alerts", expected.alerts, results::alerts(&store));
+    assert_same("published alerts", published, derived.alerts());
+}
+
+/// Asserts that two runs over the same bus left the same rows and the same derived events behind.
+fn assert_identical(undisturbed: &Site, other: &Site) {
+    let (expected, actual) = (results::rows(&undisturbed.path("store.db")), results::rows(&other.path("store.db")));
+    for (table, rows) in expected {
+        assert_same(table, rows, actual[table].clone());
+    }
+    let derived = |site: &Site| Derived::on(&site.path("bus.db"), PARTITIONS).lines();
+    assert_same("derived events", derived(undisturbed), derived(other));
+}
+
+fn a_seed_gives_what_the_oracle_says(seed: u64) {
+    let stream = stream(seed);
+    let expected = expected(stream);
+    let site = Site::filled(stream);
+    let figures = site.catch_up(1);
+    assert_eq!(figures["events"], expected.log.events.len(), "distinct valid events: {figures}");
+    assert_eq!(figures["duplicates"], expected.log.duplicates, "duplicates: {figures}");
+    assert_eq!(figures["deadLetters"], expected.log.dead_letters.len(), "dead letters: {figures}");
+    assert_as_expected(expected, &site);
+}
+
+#[test]
+fn everything_is_as_the_oracle_says_with_seed_1() {
+    a_seed_gives_what_the_oracle_says(1);
+}
+
+#[test]
+fn everything_is_as_the_oracle_says_with_seed_2() {
+    a_seed_gives_what_the_oracle_says(2);
+}
+
+#[test]
+fn everything_is_as_the_oracle_says_with_seed_3() {
+    a_seed_gives_what_the_oracle_says(3);
+}
+
+#[test]
+fn the_number_of_shards_changes_nothing() {
+    let one = Site::filled(stream(4));
+    let four = one.with_same_bus();
+    one.catch_up(1);
+    four.catch_up(4);
+    assert_identical(&one, &four);
+}
+
+#[test]
+fn being_killed_twenty_times_changes_nothing() {
+    let calm = Site::filled(stream(5));
+    let killed = calm.with_same_bus();
+    calm.catch_up(4);
+    let kills = (0..KILLS).filter(|_| killed.catch_up_until_killed(4)).count();
+    assert!(kills > 0, "the process was never killed on the way");
+    killed.catch_up(4);
+    assert_identical(&calm, &killed);
+}

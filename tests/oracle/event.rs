@@ -336,7 +336,7 @@ fn terminal_of(source: &str) -> Option<(&str, &str)> {
 }
 
 /// The Luhn check over 13 to 19 digits, spaces and dashes aside.
-fn is_card_number(text: &str) -> bool {
+pub(crate) fn is_card_number(text: &str) -> bool {
     if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b' ' || byte == b'-') {
         return false;
     }

@@ -33,6 +33,13 @@ pub(crate) struct Alert {
     pub(crate) event_ids: Vec<String>,
 }
 
+impl Alert {
+    /// What the derived event says of it: store, terminal and employee are only in the stored record.
+    pub(crate) fn as_published(&self) -> Self {
+        Self { store: String::new(), terminal: None, employee: None, ..self.clone() }
+    }
+}
+
 /// Every alert of these rules over the log.
 pub(crate) fn alerts(log: &Log, settings: &Value, stores: &Stores) -> Vec<Alert> {
     let rules = settings["rules"].as_array().expect("a list of rules");

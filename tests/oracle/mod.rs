@@ -51,4 +51,14 @@ impl Expected {
         alerts.append(&mut age_checks.alerts);
         Self { log, time_sheets, alerts, recommendations, age_checks }
     }
+
+    /// Basket, customer and error of every look-up, if all of them fail with `error`.
+    pub(crate) fn failed_lookups(&self, error: &str) -> Vec<(String, String, String)> {
+        let identified = self.log.events.iter().filter(|event| event.is("pos.customer.identified") && !event.training);
+        identified
+            .map(|event| {
+                (event.required("basketId").to_owned(), event.required("customerId").to_owned(), error.to_owned())
+            })
+            .collect()
+    }
 }
