@@ -7,7 +7,6 @@
 mod oracle;
 mod support;
 
-use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
@@ -15,6 +14,7 @@ use serde_json::Value;
 
 use oracle::Expected;
 use oracle::fraud::Alert;
+use support::compare::assert_same;
 use support::derived::Derived;
 use support::results;
 use support::site::{Site, Stream};
@@ -35,37 +35,6 @@ fn expected(stream: Stream) -> Expected {
     let defaults: Value = serde_saphyr::from_str(&text).expect("YAML");
     let messages = stream.messages();
     Expected::of(messages.iter().map(Vec::as_slice), PARTITIONS, &defaults)
-}
-
-/// Asserts that two collections hold the same, and shows what is missing and what is too much.
-fn assert_same<T: Debug + PartialEq>(what: &str, expected: Vec<T>, actual: Vec<T>) {
-    let by_text = |items: Vec<T>| {
-        let mut lines: Vec<String> = items.iter().map(|item| format!("{item:?}")).collect();
-        lines.sort_unstable();
-        lines
-    };
-    let (expected, actual) = (by_text(expected), by_text(actual));
-    if expected == actual {
-        return;
-    }
-    let without = |these: &[String], others: &[String]| {
-        let mut rest = others.iter().peekable();
-        let mut only = Vec::new();
-        for line in these {
-            while rest.next_if(|other| *other < line).is_some() {}
-            if rest.next_if(|other| *other == line).is_none() {
-                only.push(line.clone());
-            }
-        }
-        (only.len(), only.into_iter().take(5).collect::<Vec<_>>().join("\n  "))
-    };
-    let (missing, first_missing) = without(&expected, &actual);
-    let (extra, first_extra) = without(&actual, &expected);
-    panic!(
-        "{what}: {} expected, {} there\n{missing} missing:\n  {first_missing}\n{extra} too much:\n  {first_extra}",
-        expected.len(),
-        actual.len()
-    );
 }
 
 /// Compares everything that a run left behind with what the oracle says.

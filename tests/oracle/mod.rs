@@ -2,6 +2,7 @@
 //!
 //! It is written from the documents and shares no code with the system: no actors, no batches, no store, no bus. The
 //! whole log is in memory, and every decision is made by looking at all of it in the one order that counts.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod age;
 pub(crate) mod case;

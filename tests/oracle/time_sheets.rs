@@ -237,13 +237,14 @@ impl Employee<'_> {
         }
         if let Some(index) = next {
             let (idle, maximum) = (self.idle, self.maximum);
-            let session = &mut self.sessions[index];
+            let session = &self.sessions[index];
             let end = session.logout_at().unwrap_or(session.last_activity);
             if !session.explicit && session.login_at - t < idle && end - t < maximum {
+                let mut session = self.sessions.remove(index);
                 session.login_at = t;
-                session.explicit |= is_login;
+                session.explicit = is_login;
                 session.late |= is_late_enough;
-                self.sort();
+                self.put_in(session);
                 return;
             }
         }
@@ -275,22 +276,25 @@ impl Employee<'_> {
                 _ => (next.is_some() || deadline <= event.clock).then_some((t, "idle")),
             };
         }
-        self.sessions.push(session);
-        self.sort();
+        self.put_in(session);
     }
 
-    fn sort(&mut self) {
-        self.sessions.sort_by_key(|session| (session.login_at, session.number));
+    /// Behind those that began earlier or at the same time.
+    fn put_in(&mut self, session: Kept) {
+        let place = self.sessions.partition_point(|other| other.login_at <= session.login_at);
+        self.sessions.insert(place, session);
     }
 
     /// Step 6.
     fn end_elsewhere(&mut self, event: &Event, t: i64) {
         for index in 0..self.sessions.len() {
-            let deadline = self.deadline(&self.sessions[index]);
-            let session = &mut self.sessions[index];
-            if session.source == event.source || session.login_at > t || session.last_activity > t {
+            let session = &self.sessions[index];
+            let is_last_there = self.around(&session.source, t).0 == Some(index);
+            if session.source == event.source || !is_last_there || session.last_activity > t {
                 continue;
             }
+            let deadline = self.deadline(session);
+            let session = &mut self.sessions[index];
             let is_late_enough = event.clock - t > LATE_MILLIS;
             let wrongly_ended = session.ended_by(&["login_elsewhere", "maximum_shift"])
                 && session.logout_at().is_some_and(|end| t < end)
@@ -340,7 +344,7 @@ impl Employee<'_> {
             if let Some(end) = end {
                 let mut others = self.sessions.iter().filter(|other| other.number != session.number);
                 let with_other = others.any(|other| other.overlaps(session.login_at, end));
-                if with_other || session.overlaps(i64::MIN, self.paid_mark) {
+                if with_other || session.overlaps(i64::MIN, self.paid_mark_for(session)) {
                     flags.push("overlap".to_owned());
                 }
             }
@@ -360,11 +364,17 @@ impl Employee<'_> {
         }
     }
 
+    /// The paid mark, which concerns only what began at or after the horizon.
+    fn paid_mark_for(&self, session: &Kept) -> i64 {
+        if session.login_at >= self.horizon { self.paid_mark } else { i64::MIN }
+    }
+
     /// Milliseconds of an ended session that nothing before it in the list covers. All of those began no later than it
     /// did, so what they cover of it is its beginning.
     fn unpaid_before(&self, index: usize, end: i64) -> i64 {
+        let session = &self.sessions[index];
         let earlier = self.sessions[..index].iter().filter_map(Kept::logout_at);
-        let covered_until = earlier.fold(self.sessions[index].login_at.max(self.paid_mark), i64::max);
+        let covered_until = earlier.fold(session.login_at.max(self.paid_mark_for(session)), i64::max);
         (end - covered_until).max(0)
     }
 }

@@ -1,5 +1,9 @@
-//! What the acceptance tests need to run the real binary and to look at what it left behind.
+//! What the tests against the oracle need: streams to run on, ways to run the system, and a look at what it left behind.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
 
-pub(crate) mod derived;
+pub(crate) mod adversary;
+pub(crate) mod alone;
+pub(crate) mod compare;
+// pub(crate) mod derived;
 pub(crate) mod results;
 pub(crate) mod site;
