@@ -108,14 +108,13 @@ impl Terminal {
     }
 
     fn void(&mut self, event: &Event) {
-        let (id, product) = (event.required("basketId"), event.required("productId"));
-        let holds = |basket: &Basket| basket.id == id && basket.products.contains_key(product);
-        if self.baskets.iter().any(holds) {
-            let products = &mut self.touch(id).expect("it is known").products;
-            let quantity = products.get_mut(product).expect("it is in the basket");
+        let product = event.required("productId");
+        if let Some(basket) = self.touch(event.required("basketId"))
+            && let Some(quantity) = basket.products.get_mut(product)
+        {
             *quantity -= event.thousandths();
             if *quantity <= 0 {
-                products.remove(product);
+                basket.products.remove(product);
             }
         }
     }

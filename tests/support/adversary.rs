@@ -10,15 +10,14 @@ const START: i64 = 1_767_592_800;
 /// Every time is a multiple of this, so that borders are met exactly.
 const STEP_SECONDS: i64 = 30;
 
-/// The stores, plugins and settings of these streams, in the form of `plugins.yaml`.
-pub(crate) fn defaults() -> Value {
-    let hours = json!({"mon": "06:30-12:00", "tue": "22:00-04:00"});
+/// A rule of each kind, with windows of minutes.
+fn rules() -> Value {
     let rule = |id: &str, scope: &str, types: &[&str], rest: Value| {
         let mut rule = json!({"id": id, "name": id, "severity": "low", "scope": scope, "eventTypes": types});
         rule.as_object_mut().expect("an object").extend(rest.as_object().expect("an object").clone());
         rule
     };
-    let rules = [
+    json!([
         rule(
             "count",
             "employee",
@@ -98,7 +97,12 @@ pub(crate) fn defaults() -> Value {
             json!({"windowSeconds": 600, "limit": 0, "storeOpen": false,
             "aggregate": {"kind": "count"}}),
         ),
-    ];
+    ])
+}
+
+/// The stores, plugins and settings of these streams, in the form of `plugins.yaml`.
+pub(crate) fn defaults() -> Value {
+    let hours = json!({"mon": "06:30-12:00", "tue": "22:00-04:00"});
     let policy = |category: &str, jurisdiction: &str, age: u64| json!({"category": category, "jurisdiction": jurisdiction, "minimumAge": age});
     json!({
         "stores": {
@@ -111,7 +115,7 @@ pub(crate) fn defaults() -> Value {
                 {"categories": ["beer"], "recommend": ["P1", "P2", "P3"], "reason": "a"},
                 {"products": ["P4", "P5"], "recommend": ["P0", "P2"], "reason": "b"},
             ]}},
-            "fraud-detection": {"active": true, "settings": {"rules": rules}},
+            "fraud-detection": {"active": true, "settings": {"rules": rules()}},
             "age-verification": {"active": true, "settings": {"policies": [
                 policy("beer", "DE", 16), policy("spirits", "DE", 18), policy("spirits", "*", 21),
                 {"category": "beer", "jurisdiction": "*", "minimumAge": 0},
@@ -125,8 +129,8 @@ pub(crate) fn defaults() -> Value {
 pub(crate) fn messages(seed: u64, count: usize) -> Vec<Vec<u8>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut now = START;
-    let mut sequences = vec![0_u64; if seed % 3 == 0 { 12 } else { 5 }];
-    let baskets = if seed % 2 == 0 { 20 } else { 4 };
+    let mut sequences = vec![0_u64; if seed.is_multiple_of(3) { 12 } else { 5 }];
+    let baskets = if seed.is_multiple_of(2) { 20 } else { 4 };
     (0..count)
         .map(|_| {
             now += STEP_SECONDS * random.random_range(0..4_i64);
