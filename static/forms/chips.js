@@ -1,6 +1,6 @@
 // A list of words as chips: type and press Enter or comma; Backspace takes the last one back.
 import { html, useContext, useRef, useState } from '../lib/html.js';
-import { words } from '../lib/names.js';
+import { typeName, words } from '../lib/names.js';
 import { FormContext } from './context.js';
 import { Frame, useControl } from './frame.js';
 import { choices, resolve } from './schema.js';
@@ -35,7 +35,7 @@ export function ChipsField({ path, name, label, schema, value, onChange }) {
     if (event.inputType === 'insertReplacementText' || (!event.inputType && left.includes(typed))) add(typed);
     else setText(typed);
   };
-  return html`<${Frame} path=${path} label=${label} help=${schema.description} hint="Enter adds" wide>
+  return html`<${Frame} path=${path} label=${label} help=${schema.description} hint="Enter adds" wide deep>
     <div class="chips" onClick=${(event) => event.target === event.currentTarget && input.current.focus()}>
       <ul aria-label=${label}>${items.map((item, index) => html`<li key=${item} class="chip"><span>${item}</span>
         <button type="button" aria-label=${`Remove ${item}`} onClick=${() => remove(index)}>✕</button></li>`)}</ul>
@@ -52,8 +52,8 @@ export function ChecksField({ path, label, schema, value, onChange }) {
   const options = choices(resolve(schema.items, root).schema, root);
   const items = value ?? [];
   const toggle = (one) => onChange(items.includes(one) ? items.filter((item) => item !== one) : [...items, one]);
-  return html`<${Frame} path=${path} label=${label} help=${schema.description} group>
+  return html`<${Frame} path=${path} label=${label} help=${schema.description} group deep>
     <div class="checks">${options.map((o) => html`<label key=${o.value}><input type="checkbox" checked=${items.includes(o.value)} onChange=${() => toggle(o.value)} />
-      <span>${/\./.test(o.value) ? o.value : words(o.value)}</span></label>`)}</div>
+      <span title=${o.value}>${/\./.test(o.value) ? typeName(o.value) : words(o.value)}</span></label>`)}</div>
   <//>`;
 }

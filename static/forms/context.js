@@ -3,15 +3,19 @@ import { createContext, useContext } from '../lib/html.js';
 
 export const FormContext = createContext({ root: {}, errors: {}, suggestions: {} });
 
-/** The messages for exactly this field. */
-export function useErrors(path) {
-  return useContext(FormContext).errors[path] ?? [];
+/** The messages for exactly this field; `deep`: also those for what is inside it and has no place of its own. */
+export function useErrors(path, deep = false) {
+  const { errors } = useContext(FormContext);
+  if (!deep) return errors[path] ?? [];
+  return Object.entries(errors).filter(([field]) => isInside(field, path)).flatMap(([field, messages]) => messages.map((message) => (field === path ? message : `${field.slice(path.length)} ${message}`)));
 }
+
+const isInside = (field, path) => field === path || field.startsWith(`${path}.`) || field.startsWith(`${path}[`);
 
 /** True if this field or one inside it has an error. */
 export function useHasErrorInside(path) {
   const { errors } = useContext(FormContext);
-  return Object.keys(errors).some((field) => field === path || field.startsWith(`${path}.`) || field.startsWith(`${path}[`));
+  return Object.keys(errors).some((field) => isInside(field, path));
 }
 
 /** Errors of the server by the path of their field. */

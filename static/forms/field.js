@@ -7,7 +7,7 @@ import { Frame, FieldErrors } from './frame.js';
 import { HoursField } from './hours.js';
 import { ListField } from './lists.js';
 import { BooleanField, EnumField, JsonField, NumberField, TextField } from './scalars.js';
-import { blank, kindOf, resolve, tagged } from './schema.js';
+import { blank, kindOf, resolve, tagged, wordsOrText } from './schema.js';
 
 const WITHOUT_FRAME = { hours: HoursField, list: ListField, chips: ChipsField, checks: ChecksField, enum: EnumField, boolean: BooleanField, number: NumberField, text: TextField, json: JsonField };
 
@@ -25,18 +25,20 @@ export function Field({ path, name, schema: given, value, onChange, siblings, ba
   if (kind === 'date' || kind === 'time') return html`<${TextField} ...${props} type=${kind} />`;
   if (kind === 'timeZone') return html`<${TextField} ...${props} />`;
   if (kind === 'union') return html`<${Union} ...${props} bare=${bare} />`;
+  if (kind === 'wordsOrText') return html`<${WordsOrText} ...${props} />`;
   if (kind === 'map') return html`<${MapField} ...${props} />`;
   return html`<${ObjectField} ...${props} bare=${bare} />`;
 }
 
-function ObjectField({ path, label, schema, nullable, value, onChange, bare, skip }) {
-  const fields = Object.entries(schema.properties ?? {}).filter(([key]) => key !== skip).map(([key, part]) => html`<${Field} key=${key} path=${path ? `${path}.${key}` : key}
+function ObjectField({ path, label, schema, nullable, value, onChange, bare }) {
+  const { root } = useContext(FormContext);
+  const fields = Object.entries(schema.properties ?? {}).map(([key, part]) => html`<${Field} key=${key} path=${path ? `${path}.${key}` : key}
     name=${key} schema=${part} value=${value?.[key]} siblings=${value ?? {}} onChange=${(next) => onChange({ ...value, [key]: next })} />`);
   if (bare) return html`<div class="fields">${fields}</div>`;
   const absent = nullable && (value === null || value === undefined);
   return html`<${Frame} path=${path} label=${label} help=${schema.description} group>
     ${absent
-      ? html`<button type="button" class="small" onClick=${() => onChange(blank({ ...schema, default: undefined }, {}) ?? {})}>Set</button>`
+      ? html`<button type="button" class="small" onClick=${() => onChange(blank({ ...schema, default: undefined }, root) ?? {})}>Set</button>`
       : html`<div class="fields">${fields}</div>${nullable && html`<button type="button" class="small quiet" onClick=${() => onChange(null)}>Remove</button>`}`}
   <//>`;
 }
@@ -54,6 +56,23 @@ function Union({ path, name, label, schema, nullable, value, onChange, bare }) {
       path=${`${path}.${key}`} name=${key} schema=${part} value=${value[key]} siblings=${value} onChange=${(next) => onChange({ ...value, [key]: next })} />`)}
   </div>`;
   return bare ? body : html`<${Frame} path=${path} label=${label || words(name)} help=${schema.description} group>${body}<//>`;
+}
+
+/** A list of words or one expression: the person says which. */
+function WordsOrText(props) {
+  const { path, label, schema, nullable, value, onChange } = props;
+  const { root } = useContext(FormContext);
+  const { list, text } = wordsOrText(schema, root);
+  const form = Array.isArray(value) ? 'list' : typeof value === 'string' ? 'text' : '';
+  const options = [...(nullable || !form ? [['', 'Nothing']] : []), ['list', 'These'], ['text', 'An expression']];
+  const choose = (event) => onChange({ list: [], text: '' }[event.currentTarget.value] ?? null);
+  return html`<div class="field wide"><label for=${`${path}--form`}>${label}</label>
+    ${schema.description && html`<div class="field-help">${schema.description}</div>`}
+    <select id=${`${path}--form`} class="narrow" value=${form} onChange=${choose}>${options.map(([id, what]) => html`<option key=${id} value=${id} selected=${id === form}>${what}</option>`)}</select>
+    ${form === 'list' && html`<${ChipsField} ...${props} label=${`${label}: these`} name="eventTypes" schema=${list} nullable=${false} />`}
+    ${form === 'text' && html`<${TextField} ...${props} label=${`${label}: expression`} schema=${text} nullable=${false} multiline />`}
+    ${form === '' && html`<${FieldErrors} path=${path} deep />`}
+  </div>`;
 }
 
 /** An object with free keys; their names stay as they are. */

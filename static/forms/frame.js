@@ -14,17 +14,17 @@ export function useControl(path) {
 }
 
 /** The messages beside a field. */
-export function FieldErrors({ path }) {
-  const errors = useErrors(path);
+export function FieldErrors({ path, deep = false }) {
+  const errors = useErrors(path, deep);
   return html`<div id=${`${path}--error`} class="field-error" aria-live="polite" data-error-for=${path}>${errors.map((message) => html`<p key=${message}>${message}</p>`)}</div>`;
 }
 
-/** One labelled control. `group` for those that are made of several. */
-export function Frame({ path, label, help, hint, group = false, children, wide = false }) {
-  const invalid = useErrors(path).length > 0;
+/** One labelled control. `group`: it is made of several; `deep`: it shows the errors of its parts. */
+export function Frame({ path, label, help, hint, group = false, children, wide = false, deep = false }) {
+  const invalid = useErrors(path, deep).length > 0;
   const body = html`${children}
     <div id=${`${path}--help`} class="field-help">${hint && html`<span class="hint">${hint}</span>`}${help}</div>
-    <${FieldErrors} path=${path} />`;
+    <${FieldErrors} path=${path} deep=${deep} />`;
   const names = `field${wide || group ? ' wide' : ''}${invalid ? ' invalid' : ''}`;
   return group
     ? html`<fieldset class=${names} id=${path}><legend>${label}</legend>${body}</fieldset>`

@@ -39,7 +39,7 @@ export function NumberField({ path, name, label, schema, nullable, value, onChan
   }, [value, scale]);
   const control = useControl(path);
   const hint = [money ? 'money, such as 50.00' : numberHint(name, value), money ? '' : range(schema), nullable ? 'may be empty' : ''].filter(Boolean).join(' · ');
-  return html`<${Frame} path=${path} label=${label} help=${schema.description} hint=${hint}>
+  return html`<${Frame} path=${path} label=${label} help=${money ? schema.description?.replace(' in minor units', '') : schema.description} hint=${hint}>
     <input ...${control} type="text" inputmode="decimal" autocomplete="off" value=${text}
       onInput=${(event) => { setText(event.currentTarget.value); onChange(numberOf(event.currentTarget.value, scale)); }} />
   <//>`;
@@ -51,7 +51,7 @@ export function TextField({ path, name, label, schema, nullable, value, onChange
   const control = useControl(path);
   const list = suggestions[name];
   const set = (event) => onChange(nullable && event.currentTarget.value === '' ? null : event.currentTarget.value);
-  const code = name === 'when' || name === 'condition';
+  const code = name === 'when' || name === 'condition' || name === 'numerator';
   const hint = [code ? 'CEL expression, such as event.data.amount > 5000' : '', nullable ? 'may be empty' : ''].filter(Boolean).join(' · ');
   return html`<${Frame} path=${path} label=${label} help=${schema.description} hint=${hint} wide=${multiline}>
     ${multiline
@@ -75,8 +75,17 @@ export function EnumField({ path, label, schema, nullable, value, onChange }) {
   <//>`;
 }
 
-/** Yes or no. */
-export function BooleanField({ path, label, schema, value, onChange }) {
+/** Yes or no; where neither is an answer too, a choice of three. */
+export function BooleanField({ path, label, schema, nullable, value, onChange }) {
+  const control = useControl(path);
+  if (nullable) {
+    const options = [['', 'Either'], ['true', 'Yes'], ['false', 'No']];
+    const chosen = String(value ?? '');
+    return html`<${Frame} path=${path} label=${label} help=${schema.description}>
+      <select ...${control} value=${chosen} onChange=${(event) => onChange({ true: true, false: false }[event.currentTarget.value] ?? null)}>
+        ${options.map(([id, text]) => html`<option key=${id} value=${id} selected=${id === chosen}>${text}</option>`)}</select>
+    <//>`;
+  }
   return html`<${Frame} path=${path} label=${label} help=${schema.description}>
     <${Switch} id=${path} on=${Boolean(value)} label=${label} onChange=${onChange} />
   <//>`;
@@ -96,7 +105,7 @@ export function JsonField({ path, label, schema, value, onChange }) {
       setWrong(error.message);
     }
   };
-  return html`<${Frame} path=${path} label=${label} help=${schema.description} hint=${wrong || 'JSON'} wide>
+  return html`<${Frame} path=${path} label=${label} help=${schema.description} hint=${wrong || 'JSON'} wide deep>
     <textarea ...${control} class="code" rows="5" value=${text} onInput=${set}></textarea>
   <//>`;
 }

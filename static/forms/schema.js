@@ -57,10 +57,19 @@ export function tagged(schema, root) {
   return tag ? { tag, variants: Object.fromEntries(options.map((o) => [only(o, tag), { ...o, type: 'object' }])) } : null;
 }
 
+/** Either a list of words or one text: `{list, text}` as schemas, or nothing. */
+export function wordsOrText(schema, root) {
+  const options = (schema.oneOf ?? schema.anyOf)?.map((option) => follow(option, root));
+  const list = options?.find((o) => o.type === 'array');
+  const text = options?.find((o) => o.type === 'string');
+  return options?.length === 2 && list && text ? { list, text } : null;
+}
+
 /** The kind of field for a resolved schema. `name` is the key it is under, `siblings` the object around it. */
 export function kindOf(schema, root, name = '', siblings = {}) {
   if (choices(schema, root)) return 'enum';
   if (tagged(schema, root)) return 'union';
+  if (wordsOrText(schema, root)) return 'wordsOrText';
   if (schema.type === 'boolean') return 'boolean';
   if (schema.type === 'integer' || schema.type === 'number') return isMoney(name, siblings) ? 'money' : 'number';
   if (schema.type === 'string') {

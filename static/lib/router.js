@@ -11,6 +11,8 @@ function parse() {
 
 /** Where the page is. */
 export const route = signal(parse());
+/** True from the moment another page is asked for until its title took the focus. */
+export const arrival = { pending: false };
 let guard = null;
 let shown = location.hash;
 
@@ -27,6 +29,7 @@ addEventListener('hashchange', () => {
     return;
   }
   shown = location.hash;
+  arrival.pending = !samePage;
   route.value = parse();
 });
 addEventListener('beforeunload', (event) => {

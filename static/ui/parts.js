@@ -1,5 +1,6 @@
 // Small parts that every page uses: problem box, badge, switch, empty state, tabs, page head.
-import { html } from '../lib/html.js';
+import { html, useEffect, useRef } from '../lib/html.js';
+import { arrival } from '../lib/router.js';
 
 /** What went wrong: title and detail, announced to screen readers. */
 export function ProblemBox({ problem, retry }) {
@@ -26,11 +27,19 @@ export function Switch({ on, label, onChange, busy = false, id }) {
 /** What a list says when it has nothing. */
 export const Empty = ({ title, children }) => html`<div class="empty"><strong>${title}</strong><p>${children}</p></div>`;
 
-/** Title, explanation and actions at the top of a page. */
-export const PageHead = ({ title, lead, children }) => html`<header class="page-head">
-  <div><h1 tabindex="-1">${title}</h1>${lead && html`<p class="lead">${lead}</p>`}</div>
+/** Title, explanation and actions at the top of a page. The title takes the focus when the page is opened. */
+export function PageHead({ title, lead, children }) {
+  const heading = useRef(null);
+  useEffect(() => {
+    if (!arrival.pending) return;
+    arrival.pending = false;
+    heading.current.focus({ preventScroll: true });
+  }, []);
+  return html`<header class="page-head">
+  <div><h1 tabindex="-1" ref=${heading}>${title}</h1>${lead && html`<p class="lead">${lead}</p>`}</div>
   ${children && html`<div class="actions">${children}</div>`}
 </header>`;
+}
 
 /** Tabs as links, so that each has an address. `tabs` = `[{id, label, href, count}]`. */
 export const Tabs = ({ tabs, current, label }) => html`<nav class="tabs" aria-label=${label}>

@@ -81,17 +81,14 @@ function Nav({ open, close }) {
   </nav>`;
 }
 
-/** The frame around a page; moves the focus to the page's title when another page is opened. */
+/** The frame around a page. */
 export function Shell({ children }) {
   const [open, setOpen] = useState(false);
   const main = useRef(null);
   const at = route.value.path.join('/');
-  const first = useRef(true);
   useEffect(() => {
     const name = PAGES.find((page) => page.id === (route.value.path[0] ?? 'plugins'))?.label;
     document.title = name ? `${name} · Tillstream` : 'Tillstream';
-    if (!first.current) (main.current?.querySelector('h1') ?? main.current)?.focus({ preventScroll: true });
-    first.current = false;
     scrollTo(0, 0);
   }, [at]);
   const other = theme.value === 'dark' ? 'light' : 'dark';

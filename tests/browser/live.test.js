@@ -1,0 +1,87 @@
+// What moves: the live feed, the terminal, the system page.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { api, browser, eventually } from './browser.js';
+
+const { open } = browser();
+const numberIn = async (page, attribute) => Number(await page.locator(`[${attribute}]`).first().getAttribute(attribute));
+
+test('events appear within seconds and go on appearing', async () => {
+  const page = await open('live');
+  await page.locator('.line').first().waitFor();
+  const first = await numberIn(page, 'data-received');
+  await eventually(async () => (await numberIn(page, 'data-received')) > first + 5, 'more events are received');
+  await page.finish();
+});
+
+test('pause stops the list, keeps what comes, and shows it afterwards', async () => {
+  const page = await open('live');
+  await page.locator('.line').first().waitFor();
+  await page.keyboard.press('Space');
+  await page.locator('[data-pause][aria-pressed=true]').waitFor();
+  const newest = () => page.locator('.line').first().getAttribute('data-seq');
+  const held = await newest();
+  const waiting = await eventually(async () => { const n = await numberIn(page, 'data-waiting'); return n > 5 && n; }, 'events are kept while paused');
+  assert.equal(await newest(), held, 'the list stands still');
+  const kept = await page.locator('.line').count();
+  await page.click('[data-pause]');
+  await eventually(async () => Number(await newest()) > Number(held), 'the list goes on');
+  assert.ok((await page.locator('.line').count()) > Math.min(kept, 290), `what waited (${waiting}) is shown`);
+  await page.finish();
+});
+
+test('a filter on the type works on the server', async () => {
+  const page = await open('live?type=pos.basket.*');
+  await page.locator('.line').first().waitFor();
+  const titles = await page.locator('.line span[title]').evaluateAll((all) => all.map((one) => one.title));
+  assert.ok(titles.length > 0 && titles.every((title) => title.startsWith('pos.basket.')), titles.join());
+  await page.finish();
+});
+
+test('an event is shown whole, with what it caused', async () => {
+  const page = await open('live?type=pos.customer.*');
+  await page.locator('[data-pause]').click({ trial: true });
+  const enriched = page.locator('.line', { hasText: /enriched|lookup failed/i }).first();
+  await enriched.waitFor({ timeout: 60000 });
+  await page.click('[data-pause]');
+  await enriched.click();
+  const detail = page.locator('[data-event-detail]');
+  await detail.locator('h3', { hasText: 'Caused by' }).waitFor();
+  await detail.locator('button', { hasText: 'Customer identified' }).click();
+  await detail.locator('h2', { hasText: 'Customer identified' }).waitFor();
+  await detail.locator('.event-links button').first().waitFor();
+  assert.match(await detail.locator('pre').innerText(), /"specversion": "1.0"/);
+  await page.finish();
+});
+
+test('thousands of events a second do not freeze the page', async () => {
+  const page = await open('live');
+  await page.locator('.line').first().waitFor();
+  const longest = await page.evaluate(async () => {
+    const { LiveBuffer } = await import('/static/lib/live-buffer.js');
+    const buffer = new LiveBuffer(() => {});
+    const start = performance.now();
+    for (let round = 0; round < 200; round++) buffer.push(Array.from({ length: 100 }, (_, n) => ({ seq: round * 100 + n, kind: 'event', event: {} })));
+    return { ms: performance.now() - start, kept: buffer.kept.length, shown: buffer.shown().length };
+  });
+  assert.ok(longest.ms < 500, `20 000 events took ${longest.ms} ms`);
+  assert.ok(longest.kept <= 4500 && longest.shown <= 300, 'the list is capped');
+  await page.finish();
+});
+
+test('the terminal page shows the basket of a busy till', async () => {
+  const added = await eventually(async () => (await api('/api/events?type=pos.basket.item_added&limit=1')).items[0], 'an item was added somewhere', 60000);
+  const terminal = /terminals\/(.+)$/.exec((added.event ?? added).source)[1];
+  const page = await open(`terminal?terminal=${terminal}`);
+  await page.locator('[data-basket] tbody tr').first().waitFor({ timeout: 60000 });
+  await page.locator('.basket-total b').waitFor();
+  await page.finish();
+});
+
+test('the system page shows partitions, actors and a plot', async () => {
+  const page = await open('system');
+  await page.locator('table', { hasText: 'pos.events' }).first().waitFor();
+  await page.locator('.plot canvas').waitFor();
+  assert.ok((await page.locator('table').last().locator('tbody tr').count()) > 0, 'actors are listed');
+  await page.finish();
+});

@@ -1,0 +1,70 @@
+// What is kept: alerts, time sheets, dead letters.
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { test } from 'node:test';
+import { api, BASE, browser, eventually } from './browser.js';
+
+const { open } = browser();
+
+test('an alert says why it fired and is closed with a decision', async () => {
+  const alert = await eventually(async () => (await api('/api/alerts?status=new&limit=1')).items[0], 'the demo raises an alert', 120000);
+  const page = await open('alerts?status=new');
+  await page.locator(`a[href="#/alerts/${encodeURIComponent(alert.id)}"]`).first().click();
+  await page.locator('h1', { hasText: alert.message }).waitFor();
+  await page.locator('.figure').waitFor();
+  assert.ok((await page.locator('table tbody tr').count()) > 0, 'the events it rests on are listed');
+  await page.getByLabel('What it was').selectOption('false_alarm');
+  await page.getByLabel('Note').fill('Checked the receipt');
+  await page.getByRole('button', { name: 'Close alert' }).click();
+  await eventually(async () => (await api(`/api/alerts/${encodeURIComponent(alert.id)}`)).status === 'closed', 'closed in the API');
+  const closed = await api(`/api/alerts/${encodeURIComponent(alert.id)}`);
+  assert.equal(closed.disposition, 'false_alarm');
+  assert.equal(closed.note, 'Checked the receipt');
+  await page.finish();
+});
+
+test('time sheets show sessions and totals, and download as CSV', async () => {
+  await eventually(async () => (await api('/api/timesheets?limit=1')).items.length > 0, 'the demo has a session', 60000);
+  const page = await open('timesheets');
+  await page.locator('[data-totals] tbody tr th').first().waitFor();
+  const [download] = await Promise.all([page.waitForEvent('download'), page.click('[data-csv]')]);
+  assert.match(download.suggestedFilename(), /^timesheets-.*\.csv$/);
+  const text = await readFile(await download.path(), 'utf8');
+  assert.match(text.split('\n')[0], /employeeId/);
+  assert.ok(text.trim().split('\n').length > 1, 'there is at least one session');
+  await page.getByLabel('Totals by').selectOption('businessDay');
+  await page.locator('[data-totals] th', { hasText: 'Business day' }).waitFor();
+  await page.finish();
+});
+
+/** Sees to it that there is at least one open dead letter. */
+async function someDeadLetters() {
+  return eventually(async () => {
+    const { items } = await api('/api/deadletters?status=open&limit=5');
+    return items.length && items;
+  }, 'there is an open dead letter', 5000).catch(() => []);
+}
+
+test('dead letters show their reason and bytes, and are discarded after a question', async (t) => {
+  const letters = await someDeadLetters();
+  const page = await open('deadletters');
+  if (!letters.length) {
+    await page.locator('text=No dead letters').waitFor();
+    await page.finish();
+    t.diagnostic(`${BASE} has no dead letter: only the empty page was tested`);
+    return;
+  }
+  await page.locator('button[data-row]').first().click();
+  const detail = page.locator('[data-letter]');
+  await detail.getByRole('button', { name: 'Hex' }).click();
+  assert.match(await detail.locator('pre').innerText(), /^000000 /);
+  const id = await detail.getAttribute('data-letter');
+  await page.locator('tr.selected input[type=checkbox]').check();
+  await page.getByRole('button', { name: 'Discard selected' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+  assert.ok((await api('/api/deadletters?status=open&limit=1000')).items.some((one) => one.id === id), 'still open after Cancel');
+  await page.getByRole('button', { name: 'Discard selected' }).click();
+  await page.locator('[data-confirm]').click();
+  await eventually(async () => !(await api('/api/deadletters?status=open&limit=1000')).items.some((one) => one.id === id), 'discarded in the API');
+  await page.finish();
+});
