@@ -2,6 +2,7 @@
 //!
 //! One text of queries serves SQLite and MySQL. All database work runs on the store's own threads; callers await.
 //! [`Store`] is the handle; its methods stand in the file of the thing that they are about.
+#![allow(clippy::ref_option_ref, reason = "Diesel's derive(Insertable) makes references to optional references")]
 
 mod age_prompts;
 mod alerts;
@@ -10,6 +11,7 @@ mod checkpoint;
 mod commit;
 mod connection;
 mod control;
+mod counts;
 mod cursor;
 mod dead_letters;
 mod entities;
@@ -23,6 +25,8 @@ mod recommendations;
 mod records;
 mod schema;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod threads;
 
 use std::sync::Arc;
@@ -30,6 +34,7 @@ use std::sync::Arc;
 pub use age_prompts::AgePromptFilter;
 pub use alerts::{ASSIGNEE_BYTES_MAX, Alert, AlertChange, AlertFilter, AlertStatus, Disposition, NOTE_BYTES_MAX};
 pub use control::PluginChange;
+pub use counts::Counts;
 pub use cursor::{PAGE_ITEMS_MAX, Page};
 pub use dead_letters::{DECISION_LETTERS_MAX, DeadLetterFilter, DeadLetterSelection, StoredDeadLetter};
 pub use entities::TimerRow;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::checkpoint::Checkpointer;
-use super::connection::{Purpose, Target, on, queries};
+use super::connection::{Database, Purpose, Target, on, queries};
 use super::model::StoreError;
 use super::schema::meta;
 use super::threads::{Connector, Queue};
@@ -42,7 +42,7 @@ impl Store {
             ));
         };
         let mut writer = Connector::new(target.clone(), Purpose::Write);
-        writer.run(|database| database.migrate()).map_err(|error| match (&target, error) {
+        writer.run(Database::migrate).map_err(|error| match (&target, error) {
             (Target::Sqlite(path), StoreError::Unavailable(text)) => StoreError::Misconfigured(format!(
                 "store.url: {} cannot be used as a SQLite database: {text}",
                 path.display()

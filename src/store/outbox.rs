@@ -22,7 +22,7 @@ pub mod lane {
     pub const DEAD_LETTERS: &str = "deadletters";
 }
 
-/// A [`NewRecord`] in an outbox row (MessagePack, as an array).
+/// A [`NewRecord`] in an outbox row (`MessagePack`, as an array).
 #[derive(Serialize, Deserialize)]
 struct StoredRecord(String, Option<u32>, Option<Bytes>, Bytes, Vec<Header>);
 

@@ -1,0 +1,151 @@
+//! What people decide: plugins, stores, dead letters.
+
+use serde_json::json;
+
+use super::*;
+use crate::store::{DeadLetterFilter, DeadLetterSelection, PluginChange, lane};
+
+fn plugin(name: &str, revision: i64) -> PluginRow {
+    PluginRow {
+        name: name.to_owned(),
+        active: true,
+        revision,
+        eligibility: json!({}),
+        settings: json!({"b": 1, "a": 2}),
+    }
+}
+
+fn off(settings: serde_json::Value) -> PluginChange {
+    PluginChange { active: false, eligibility: json!({"training": true}), settings }
+}
+
+#[tokio::test]
+async fn a_change_moves_revision_epoch_audit_and_control_topic_together() {
+    for Fixture { store, .. } in fixtures().await {
+        let before = store.insert_plugin_defaults(vec![plugin("p", 1)]).await.unwrap();
+        let change = off(json!({"z": 1, "a": 2}));
+        let (epoch, row) =
+            store.change_plugin("p", 1, change, "ann", Some("too many"), record("control")).await.unwrap();
+        assert_eq!((epoch, row.revision, row.active), (before + 1, 2, false));
+        assert_eq!(store.load_plugins().await.unwrap(), (epoch, vec![row.clone()]));
+        assert_eq!(row.settings.to_string(), r#"{"z":1,"a":2}"#, "the order of keys is kept");
+        assert_eq!(store.outbox_after(lane::CONTROL, 0, 10).await.unwrap()[0].records, [record("control")]);
+        let history = store.plugin_history("p", None, 10).await.unwrap().items;
+        assert_eq!(history.len(), 2);
+        let newest = &history[0];
+        assert_eq!((newest.actor.as_str(), newest.action.as_str(), newest.revision), ("ann", "plugin.change", Some(2)));
+        assert_eq!((newest.settings_epoch, newest.reason.as_deref()), (Some(epoch), Some("too many")));
+        assert_eq!(newest.old.as_ref().unwrap()["active"], true);
+        assert_eq!(newest.new.as_ref().unwrap()["settings"], json!({"z": 1, "a": 2}));
+        assert_eq!(history[1].action, "plugin.defaults");
+    }
+}
+
+#[tokio::test]
+async fn the_second_of_two_people_changing_one_revision_is_refused() {
+    for Fixture { store, .. } in fixtures().await {
+        store.insert_plugin_defaults(vec![plugin("p", 1)]).await.unwrap();
+        let change = |who: &'static str| {
+            let store = store.clone();
+            async move { store.change_plugin("p", 1, off(json!({})), who, None, record(who)).await }
+        };
+        let (ann, bob) = tokio::join!(change("ann"), change("bob"));
+        assert_eq!([ann.is_ok(), bob.is_ok()].iter().filter(|ok| **ok).count(), 1);
+        assert!(matches!(ann.and(bob), Err(StoreError::Conflict)));
+        assert_eq!(store.plugin_history("p", None, 10).await.unwrap().items.len(), 2);
+        assert_eq!(store.outbox_depth().await.unwrap(), 1);
+        assert_eq!(store.load_plugins().await.unwrap().0, 3);
+        let missing = store.change_plugin("q", 1, off(json!({})), "ann", None, record("q")).await;
+        assert!(matches!(missing, Err(StoreError::NotFound)), "{missing:?}");
+    }
+}
+
+#[tokio::test]
+async fn defaults_fill_only_what_the_store_does_not_know() {
+    for Fixture { store, .. } in fixtures().await {
+        let first = store.insert_plugin_defaults(vec![plugin("p", 1)]).await.unwrap();
+        store.change_plugin("p", 1, off(json!({})), "ann", None, record("p")).await.unwrap();
+        let again = store.insert_plugin_defaults(vec![plugin("p", 1)]).await.unwrap();
+        assert_eq!(again, first + 1, "nothing was added, so only the change counts");
+        store.insert_plugin_defaults(vec![plugin("p", 1), plugin("q", 1)]).await.unwrap();
+        let (_, plugins) = store.load_plugins().await.unwrap();
+        assert_eq!(
+            plugins.iter().map(|row| (row.name.as_str(), row.active)).collect::<Vec<_>>(),
+            [("p", false), ("q", true)]
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_stores_document_has_revisions_of_its_own() {
+    for Fixture { store, .. } in fixtures().await {
+        assert_eq!(store.load_stores().await.unwrap(), None);
+        let (_, revision) = store.change_stores(0, json!({"S001": {}}), "ann", None).await.unwrap();
+        assert_eq!(store.load_stores().await.unwrap(), Some((revision, json!({"S001": {}}))));
+        assert!(matches!(store.change_stores(0, json!({}), "bob", None).await, Err(StoreError::Conflict)));
+        store.change_stores(1, json!({}), "bob", None).await.unwrap();
+        let entry = store.audit(None, 1).await.unwrap().items.remove(0);
+        assert_eq!((entry.action.as_str(), entry.old), ("stores.change", Some(json!({"S001": {}}))));
+    }
+}
+
+async fn with_letters(store: &Store, ids: &[&str]) -> Commit {
+    let mut commit = taken(store, 10).await;
+    commit.dead_letters = ids.iter().zip(1..).map(|(id, at)| dead_letter(id, at)).collect();
+    commit_now(store, commit.clone()).await;
+    commit
+}
+
+fn ids(ids: &[&str]) -> DeadLetterSelection {
+    DeadLetterSelection::Ids(ids.iter().map(ToString::to_string).collect())
+}
+
+fn as_record(letter: &DeadLetter) -> NewRecord {
+    record(&letter.id)
+}
+
+#[tokio::test]
+async fn a_replay_stays_open_until_the_commit_that_applies_it() {
+    for Fixture { store, .. } in fixtures().await {
+        let commit = with_letters(&store, &["a", "b"]).await;
+        assert_eq!(store.replay(ids(&["a", "missing"]), "ann", as_record).await.unwrap(), 1);
+        assert_eq!(store.replay(ids(&["a"]), "ann", as_record).await.unwrap(), 0, "it is queued already");
+        assert_eq!(store.discard(ids(&["a"]), "ann").await.unwrap(), 0, "its replay is on the way");
+        let waiting = store.dead_letter("a").await.unwrap();
+        assert_eq!(waiting.letter.status, DeadLetterStatus::Open);
+        assert!(waiting.replay_requested_at.is_some());
+        assert_eq!(store.outbox_after(lane::DEAD_LETTERS, 0, 9).await.unwrap()[0].records, [record("a")]);
+        let applied = Commit { dead_letters_replayed: vec!["a".to_owned()], ..after(&commit, 20) };
+        commit_now(&store, applied.clone()).await;
+        assert_eq!(store.dead_letter("a").await.unwrap().letter.status, DeadLetterStatus::Replayed);
+        commit_now(&store, Commit { dead_letters_replayed: vec!["a".to_owned()], ..after(&applied, 30) }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_replay_that_fails_again_is_open_once_more_with_one_attempt_more() {
+    for Fixture { store, .. } in fixtures().await {
+        let commit = with_letters(&store, &["a"]).await;
+        store.replay(ids(&["a"]), "ann", as_record).await.unwrap();
+        commit_now(&store, Commit { dead_letters: vec![dead_letter("a", 1)], ..after(&commit, 20) }).await;
+        let again = store.dead_letter("a").await.unwrap();
+        assert_eq!((again.letter.status, again.letter.attempts), (DeadLetterStatus::Open, 1));
+        assert_eq!(store.replay(ids(&["a"]), "ann", as_record).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_discarded_letter_is_neither_replayed_nor_turned_to_replayed() {
+    for Fixture { store, .. } in fixtures().await {
+        let commit = with_letters(&store, &["a", "b", "c"]).await;
+        let filter = DeadLetterFilter { to: Some(Timestamp::from_millis(3)), ..DeadLetterFilter::default() };
+        assert_eq!(store.discard(DeadLetterSelection::Filter(filter), "ann").await.unwrap(), 2);
+        commit_now(&store, Commit { dead_letters_replayed: vec!["a".to_owned()], ..after(&commit, 20) }).await;
+        assert_eq!(store.dead_letter("a").await.unwrap().letter.status, DeadLetterStatus::Discarded);
+        let all = DeadLetterSelection::Filter(DeadLetterFilter::default());
+        assert_eq!(store.replay(all, "ann", as_record).await.unwrap(), 1);
+        let audit = store.audit(None, 10).await.unwrap().items;
+        assert_eq!((audit[0].action.as_str(), audit[0].subject.as_str()), ("deadletter.replay", "c"));
+        assert_eq!((audit[1].action.as_str(), audit[1].subject.as_str()), ("deadletter.discard", "2 dead letters"));
+    }
+}
