@@ -3,6 +3,7 @@
 pub mod bus;
 pub mod cli;
 pub mod config;
+pub mod delivery;
 pub mod effect;
 pub mod event;
 pub mod feed;

@@ -7,7 +7,7 @@ pub mod embedded;
 pub mod partitioner;
 pub mod simulated;
 #[cfg(test)]
-mod suite;
+pub(crate) mod suite;
 
 use std::fmt;
 
@@ -204,7 +204,8 @@ pub trait Bus: Send + Sync + 'static {
         records: Vec<NewRecord>,
     ) -> BoxFuture<'static, Result<(), BusError>>;
 
-    /// The last position that [`Bus::append_lane`] stored; `None` before the first.
+    /// The last position that [`Bus::append_lane`] stored; `None` before the first. Whatever was handed to `append_lane`
+    /// before has been decided when this answers, also for callers that went away: a new relay can rely on it.
     fn lane_position(&self, lane: String) -> BoxFuture<'static, Result<Option<i64>, BusError>>;
 
     /// Reads a partition from an offset on, at least one record if there is one, about `bytes_max` in all.

@@ -26,7 +26,7 @@ pub(super) fn record(value: impl Into<Bytes>) -> NewRecord {
 }
 
 /// Everything of a partition from an offset on.
-pub(super) async fn read_all(bus: &dyn Bus, from: TopicPartition, mut offset: i64) -> Vec<super::Record> {
+pub(crate) async fn read_all(bus: &dyn Bus, from: TopicPartition, mut offset: i64) -> Vec<super::Record> {
     let mut records = Vec::new();
     loop {
         let fetched = bus.read(from, offset, 10_000).await.unwrap();

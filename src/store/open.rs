@@ -103,6 +103,27 @@ impl Store {
         }
         Ok(())
     }
+
+    /// A text that stays the same for the life of this store and differs from every other's. Numbers that the store
+    /// allots, such as those of the outbox, mean something only together with it.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn identity(&self) -> Result<String, StoreError> {
+        let random = format!("{:032x}", rand::random::<u128>());
+        let known = self.write(move |database| on!(database, remembered("identity", &random))).await?;
+        Ok(known)
+    }
+
+    /// Returns when everything that was committed before is safe from a power cut as well.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn sync(&self) -> Result<(), StoreError> {
+        // SQLite syncs its write-ahead log as a whole, so any durable write will do.
+        self.write(|database| database.batch_execute("UPDATE meta SET value = value + 1 WHERE name = 'group_commits'"))
+            .await
+    }
 }
 
 fn lock_file(path: &Path) -> Result<File, StoreError> {
@@ -148,6 +169,13 @@ queries! {
 
     pub(in crate::store) fn bind(db: &mut Db, identity: &str, partitions: &str) -> Result<(Mismatch, Mismatch), StoreError> {
         db.transaction(|db| Ok((remember(db, "bus_identity", identity)?, remember(db, "bus_partitions", partitions)?)))
+    }
+
+    pub(in crate::store) fn remembered(db: &mut Db, name: &str, value: &str) -> Result<String, StoreError> {
+        db.transaction(|db| {
+            let known = remember(db, name, value)?;
+            Ok(known.map_or_else(|| value.to_owned(), |(known, _)| known))
+        })
     }
 
     fn remember(db: &mut Db, name: &str, value: &str) -> QueryResult<Mismatch> {

@@ -30,6 +30,8 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub(super) enum Job {
     Append(Append),
+    /// Answered when everything before it has been decided.
+    LanePosition(String, oneshot::Sender<Result<Option<i64>, BusError>>),
     Stop,
     #[cfg(test)]
     LimitPages(u32),
@@ -71,6 +73,13 @@ pub(super) async fn enqueue(
     let room = shared.room().acquire_many_owned(room_kb).await.map_err(|_| closed())?;
     let (done, result) = oneshot::channel();
     jobs.send(Job::Append(Append { records, bytes, lane, done, _room: room })).map_err(|_| closed())?;
+    result.await.map_err(|_| closed())?
+}
+
+/// Asks for the position of a lane, behind everything that was enqueued before.
+pub(super) async fn lane_position(jobs: &mpsc::Sender<Job>, lane: String) -> Result<Option<i64>, BusError> {
+    let (done, result) = oneshot::channel();
+    jobs.send(Job::LanePosition(lane, done)).map_err(|_| closed())?;
     result.await.map_err(|_| closed())?
 }
 
@@ -156,6 +165,12 @@ impl Appender {
                     Job::Append(append) => {
                         bytes += append.bytes;
                         group.push(append);
+                    }
+                    Job::LanePosition(lane, done) => {
+                        self.write(std::mem::take(&mut group));
+                        bytes = 0;
+                        let position = self.with_connection(|_, connection| log::lane(connection, &lane));
+                        let _ = done.send(position);
                     }
                     Job::Stop => stopping = true,
                     #[cfg(test)]

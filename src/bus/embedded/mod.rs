@@ -208,7 +208,8 @@ impl Bus for EmbeddedBus {
     }
 
     fn lane_position(&self, lane: String) -> BoxFuture<'static, Result<Option<i64>, BusError>> {
-        self.shared.on_reader(0, move |reader| reader.lane_position(&lane))
+        let jobs = self.jobs.clone();
+        Box::pin(async move { appender::lane_position(&jobs, lane).await })
     }
 
     fn read(

@@ -61,10 +61,6 @@ impl Reader {
         }
     }
 
-    pub(super) fn lane_position(&mut self, lane: &str) -> Result<Option<i64>, BusError> {
-        self.query(|connection| Ok(log::lane(connection, lane)?))
-    }
-
     pub(super) fn read(&mut self, slot: Slot, offset: i64, bytes_max: usize) -> Result<Fetched, BusError> {
         let shared = Arc::clone(&self.shared);
         let partition = slot.partition();
