@@ -53,6 +53,9 @@ fn below(root: &str, errors: Vec<FieldError>) -> Vec<FieldError> {
 ///
 /// # Errors
 /// Every field that does not fit the schema, or the first that serde refuses.
+///
+/// # Panics
+/// Never: schemas are generated from the code.
 pub fn read<T: JsonSchema + DeserializeOwned>(value: &Value, root: &str) -> Result<T, Vec<FieldError>> {
     let schema = schema_of::<T>();
     let validator = Validator::new(&schema).expect("schemas are generated from the code");

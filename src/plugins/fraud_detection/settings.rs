@@ -74,6 +74,7 @@ pub struct Rule {
 }
 
 /// Whole numbers are written as integers, so that 5 does not come back as 5.0.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 fn shortest<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if value.fract() == 0.0 && value.abs() < 9e15 {
         #[expect(clippy::cast_possible_truncation, reason = "whole and within the range of i64")]

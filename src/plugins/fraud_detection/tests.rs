@@ -310,8 +310,9 @@ proptest! {
             voids.push(millis);
             let end = voids.iter().copied().filter(|void| *void < millis + 240_000).max().unwrap();
             let numerator = voids.iter().filter(|void| **void > end - 240_000 && **void <= end).count();
+            let numerator = u32::try_from(numerator).unwrap();
             let denominator: u32 = buckets.range(end / 10_000 - 23..=end / 10_000).map(|(_, count)| count).sum();
-            let expected = (denominator > 0).then(|| (numerator as f64 / f64::from(denominator)).to_string());
+            let expected = (denominator > 0).then(|| (f64::from(numerator) / f64::from(denominator)).to_string());
             prop_assert_eq!(found.first().map(|alert| alert.alert.observed.to_string()), expected);
         }
     }
