@@ -3,9 +3,12 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{AlertRaised, DerivedId, Event, EventData, NewEvent, Scope};
+use crate::event::{AlertRaised, DerivedId, Event, EventData, ID_BYTES_MAX, NewEvent, Scope};
 use crate::stores::Stores;
 use crate::time::Timestamp;
+
+/// Longest name of an event, `source#id`.
+const EVENT_NAME_BYTES_MAX: usize = 2 * ID_BYTES_MAX + 1;
 
 /// One thing that a plugin asks for, with the id that makes it happen only once.
 #[derive(Debug, Clone)]
@@ -292,7 +295,9 @@ impl<'a> Effects<'a> {
         let (time, causation, correlation) = match self.cause {
             Cause::Event(event) => {
                 let name = event.name();
-                let correlation = event.correlation_id.as_ref().map_or_else(|| name.clone(), ToString::to_string);
+                // What a terminal sends as correlation may be of any length; it must not make this event too large.
+                let correlation = event.correlation_id.as_ref().filter(|id| id.len() <= EVENT_NAME_BYTES_MAX);
+                let correlation = correlation.map_or_else(|| name.clone(), ToString::to_string);
                 (event.time, Some(name), Some(correlation))
             }
             Cause::Timer(due) => (due, None, None),

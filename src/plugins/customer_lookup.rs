@@ -17,6 +17,8 @@ use crate::event::{
 
 /// Longest text of a kept field, in characters.
 const TEXT_CHARS_MAX: usize = 200;
+/// Longest error, in characters.
+const ERROR_CHARS_MAX: usize = 100;
 /// Longest list of a kept field.
 const LIST_ENTRIES_MAX: usize = 10;
 /// Most fields that may be kept.
@@ -146,7 +148,7 @@ impl Plugin for CustomerLookup {
 
 fn fail(token: Token, error: &str, fx: &mut Effects<'_>) {
     let Token { basket_id, customer_id } = token;
-    let error = CompactString::new(error);
+    let error = error.chars().take(ERROR_CHARS_MAX).collect::<CompactString>();
     fx.publish(EventData::CustomerLookupFailed(CustomerLookupFailed { basket_id, customer_id, error }));
 }
 

@@ -157,14 +157,22 @@ fn announce(ended: &[AutoLogout], fx: &mut Effects<'_>) {
 }
 
 fn record_changes(before: &[Row], timeline: &mut Timeline, fx: &mut Effects<'_>) {
-    for row in timeline.rows() {
+    let after = timeline.rows();
+    record_differences(before, &after, fx);
+    if timeline.forget() {
+        // What a forgotten session covered may count again in one that began before the horizon.
+        record_differences(&after, &timeline.rows(), fx);
+    }
+}
+
+fn record_differences(before: &[Row], after: &[Row], fx: &mut Effects<'_>) {
+    for row in after {
         let old = before.iter().find(|old| old.session.id == row.session.id);
-        if old.is_none_or(|old| shown(old) != shown(&row)) {
-            let record = to_record(row, fx);
+        if old.is_none_or(|old| shown(old) != shown(row)) {
+            let record = to_record(row.clone(), fx);
             fx.record(Record::Session(record));
         }
     }
-    timeline.forget();
 }
 
 /// What of a row is on the time sheet and can change.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::effect::{Effect, Position};
+use crate::event::NewEvent;
 use crate::plugins::testing::{Run, at, event, published, records, wrong_fields};
 
 struct Till {
@@ -204,6 +205,18 @@ fn the_law_of_the_store_counts_from_its_day_and_the_general_one_elsewhere() {
     let effects = elsewhere.run.apply(&item("S009/T0001", at("12:00:00"), "lighters"));
     let [EventData::AgeVerificationRequired(data)] = published(&effects)[..] else { panic!("{effects:?}") };
     assert_eq!((data.minimum_age, data.jurisdiction.as_deref()), (12, None));
+}
+
+#[test]
+fn whatever_a_till_sends_as_correlation_the_prompt_is_a_valid_event() {
+    let data = json!({"basketId": "b1", "employeeId": "E7", "line": 1, "productId": "P", "category": "beer",
+        "quantity": 1, "unitPrice": 100, "currency": "EUR"});
+    let correlation = "c".repeat(250_000);
+    let mut item = NewEvent::new("1", "/stores/S001/terminals/T0001", EventType::ItemAdded, at("09:00:00"), data);
+    item.correlationid = Some(&correlation);
+    let effects = Till::new().run.apply(&item.to_event());
+    let Some(Effect::Publish(prompt)) = effects.first() else { panic!("{effects:?}") };
+    assert_eq!(prompt.correlation_id, prompt.causation_id);
 }
 
 #[test]

@@ -264,14 +264,18 @@ impl Timeline {
         rows
     }
 
-    /// Forgets the oldest ended sessions beyond those that are kept for corrections.
-    pub(super) fn forget(&mut self) {
-        while self.sessions.iter().filter(|session| !session.is_open()).count() > ENDED_SESSIONS_MAX {
-            let Some(index) = self.sessions.iter().position(|session| !session.is_open()) else { return };
-            let session = self.sessions.remove(index);
+    /// Forgets the oldest ended sessions beyond those that are kept for corrections. True if there were any.
+    pub(super) fn forget(&mut self) -> bool {
+        let ended = self.sessions.iter().filter(|session| !session.is_open()).count();
+        let surplus = ended.saturating_sub(ENDED_SESSIONS_MAX);
+        for _ in 0..surplus {
+            let first =
+                self.sessions.iter().position(|session| !session.is_open()).expect("there is a surplus of them");
+            let session = self.sessions.remove(first);
             let forgotten = self.forgotten.get_or_insert_default();
             forgotten.horizon = forgotten.horizon.max(session.login_at);
             forgotten.paid_until = forgotten.paid_until.max(session.end.map_or(session.login_at, |end| end.at));
         }
+        surplus > 0
     }
 }
