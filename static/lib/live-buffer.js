@@ -1,8 +1,10 @@
-// The items of a live feed for a page: capped, drawn at most ten times a second, and kept while paused.
+// The items of a live feed for a page: capped, drawn at most ten times a second and less often on a slow machine, and kept while paused.
 
-const SHOWN_MAX = 300;
 const KEPT_MAX = 3000;
-const DRAW_MS = 100;
+const WAITING_MAX = 20000;
+const DRAW_MS_MIN = 100;
+/** Drawing may take at most one part in so many of the time. */
+const DRAW_SHARE = 4;
 
 /** A buffer. `draw()` is called, in an animation frame, when there is something new to show. */
 export class LiveBuffer {
@@ -18,6 +20,7 @@ export class LiveBuffer {
     this.scheduled = 0;
     this.closed = false;
     this.lastDraw = 0;
+    this.drawCost = 0;
     this.marks = [];
   }
 
@@ -27,8 +30,9 @@ export class LiveBuffer {
     this.marks.push([performance.now(), items.length]);
     const target = this.paused ? this.waiting : this.kept;
     for (const item of items) target.push(item);
-    if (target.length > KEPT_MAX * 1.5) {
-      const extra = target.length - KEPT_MAX;
+    const max = this.paused ? WAITING_MAX : KEPT_MAX;
+    if (target.length > max * 1.5) {
+      const extra = target.length - max;
       target.splice(0, extra);
       if (this.paused) this.overflow += extra;
     }
@@ -64,10 +68,10 @@ export class LiveBuffer {
     this.schedule();
   }
 
-  /** The newest items first, as many as a page should draw. */
-  shown(passes = () => true) {
+  /** The newest items first, at most `max`. */
+  shown(max, passes = () => true) {
     const out = [];
-    for (let at = this.kept.length - 1; at >= 0 && out.length < SHOWN_MAX; at--) if (passes(this.kept[at])) out.push(this.kept[at]);
+    for (let at = this.kept.length - 1; at >= 0 && out.length < max; at--) if (passes(this.kept[at])) out.push(this.kept[at]);
     return out;
   }
 
@@ -80,11 +84,18 @@ export class LiveBuffer {
 
   schedule() {
     if (this.scheduled || this.closed) return;
-    const wait = Math.max(0, DRAW_MS - (performance.now() - this.lastDraw));
+    const pause = Math.max(DRAW_MS_MIN, this.drawCost * DRAW_SHARE);
+    const wait = Math.max(0, pause - (performance.now() - this.lastDraw));
     this.scheduled = setTimeout(() => requestAnimationFrame(() => {
       this.scheduled = 0;
-      this.lastDraw = performance.now();
-      if (!this.closed) this.draw();
+      if (this.closed) return;
+      const start = performance.now();
+      this.draw();
+      // Rendering and painting follow the call: what they cost is known one task later.
+      setTimeout(() => {
+        this.lastDraw = performance.now();
+        this.drawCost = Math.min(500, this.lastDraw - start);
+      });
     }), wait);
   }
 

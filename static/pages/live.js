@@ -1,5 +1,5 @@
 // The live feed: filters on the server, pause that keeps buffering, one event whole with what it caused.
-import { html, useEffect, useMemo, useRef, useState } from '../lib/html.js';
+import { html, useEffect, useMemo, useState } from '../lib/html.js';
 import { openFeed } from '../lib/feed.js';
 import { count, time } from '../lib/format.js';
 import { bindKeys } from '../lib/keys.js';
@@ -14,6 +14,10 @@ const KINDS = [['event', 'Events', 'plain'], ['derived', 'Derived', 'ok'], ['log
 const STATUS = { connecting: 'Connecting…', live: 'Live', waiting: 'Not connected, trying again' };
 const TONES = Object.fromEntries(KINDS.map(([kind, , tone]) => [kind, tone]));
 const SUGGESTED = ['pos.basket.*', 'pos.employee.*', 'pos.customer.*', 'pos.payment.*', 'pos.fraud.*', ...EVENT_TYPES];
+
+// A list that moves shows no more than fits a screen; one that stands still can be scrolled.
+const MOVING_ROWS = 60;
+const STILL_ROWS = 300;
 
 function Line({ item, picked, onPick }) {
   const event = item.event ?? {};
@@ -61,7 +65,7 @@ export default function Live({ query }) {
   const [hidden, setHidden] = useState(new Set(['log']));
   const [picked, setPicked] = useState(null);
   const [paused, setPaused] = useState(false);
-  const list = useRef(null);
+  const [held, setHeld] = useState(null);
 
   const toggle = () => {
     if (buffer.paused) buffer.resume();
@@ -77,7 +81,17 @@ export default function Live({ query }) {
     if (!next.delete(kind)) next.add(kind);
     return next;
   });
-  const rows = buffer.shown((item) => !hidden.has(item.kind));
+  const still = paused || held !== null;
+  const fresh = () => buffer.shown(still ? STILL_ROWS : MOVING_ROWS, (item) => !hidden.has(item.kind));
+  // Nobody can click on a line that runs away: the list stands still under the pointer and while it has the focus.
+  const hold = () => setHeld((old) => old ?? { rows: buffer.shown(STILL_ROWS, (item) => !hidden.has(item.kind)), received: buffer.received });
+  const release = (event) => {
+    const list = event.currentTarget;
+    if (event.type === 'focusout' ? !list.contains(event.relatedTarget) && !list.matches(':hover') : !list.contains(document.activeElement)) setHeld(null);
+  };
+  useEffect(() => setHeld(null), [hidden, type, terminal, plugin]);
+  const rows = held?.rows ?? fresh();
+  const newer = held ? buffer.received - held.received : 0;
   const nearby = useMemo(() => (picked ? [...buffer.kept, ...buffer.waiting].map((item) => item.event) : []), [picked]);
   const names = (plugins?.items ?? plugins ?? []).map(({ name }) => ({ value: name, label: name }));
   const waiting = buffer.waiting.length + buffer.overflow;
@@ -98,12 +112,13 @@ export default function Live({ query }) {
       <span class="muted" data-received=${buffer.received}>${count(buffer.received)} received</span>
       <span class=${buffer.dropped ? '' : 'muted'} data-dropped=${buffer.dropped}>${count(buffer.dropped)} dropped</span>
       ${paused && html`<span data-waiting=${waiting}><${Badge} tone="warn">paused<//> ${count(waiting)} waiting${buffer.overflow > 0 ? `, the oldest ${count(buffer.overflow)} let go` : ''}</span>`}
+      ${held && !paused && html`<span><${Badge} tone="info">standing still<//> ${count(newer)} newer</span>`}
       <span class="grow"></span>
       <span class="kinds" role="group" aria-label="Kinds that are shown">${KINDS.map(([kind, label]) => html`<button type="button" class="small" key=${kind} aria-pressed=${hidden.has(kind) ? 'false' : 'true'} onClick=${() => flip(kind)}>${label}</button>`)}</span>
     </div>
     <div class=${picked ? 'split with-detail' : 'split'}>
-      <section class="card feed" ref=${list} aria-label="Feed" tabindex="-1">
-        ${rows.length ? rows.map((item) => html`<${Line} key=${item.seq} item=${item} picked=${picked && eventKey(picked.event) === eventKey(item.event) && picked.seq === item.seq} onPick=${setPicked} />`)
+      <section class="card feed" aria-label="Feed" onMouseEnter=${hold} onMouseLeave=${release} onFocusIn=${hold} onFocusOut=${release}>
+        ${rows.length ? rows.map((item, slot) => html`<${Line} key=${slot} item=${item} picked=${picked && eventKey(picked.event) === eventKey(item.event) && picked.seq === item.seq} onPick=${setPicked} />`)
           : html`<${Empty} title="Nothing yet">Events appear here as soon as they are committed.<//>`}
       </section>
       ${picked && html`<${EventDetail} event=${picked.event ?? {}} at=${picked.at} nearby=${nearby} onPick=${(event) => setPicked({ event, at: event.time })} onClose=${() => setPicked(null)} />`}
