@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod effect;
 pub mod event;
 pub mod feed;
+pub mod http;
 pub mod pipeline;
 pub mod plugins;
 pub mod rig;

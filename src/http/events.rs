@@ -1,0 +1,149 @@
+//! `POST /api/events`: events from terminals that speak HTTP. Acknowledged once they are durable on the bus.
+
+use actix_web::http::header::HeaderMap;
+use actix_web::{HttpRequest, HttpResponse, post};
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::State;
+use super::body::{RawBody, media_type, unsupported};
+use super::problem::{Problem, ProblemField};
+use crate::bus::{NewRecord, Topic};
+use crate::event::{EVENT_BYTES_MAX, Event, EventClass, EventError, Reason};
+
+const STRUCTURED: &str = "application/cloudevents+json";
+const BATCH: &str = "application/cloudevents-batch+json";
+
+/// What became of the events of one request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Accepted {
+    /// Events that are durable on the bus now.
+    accepted: usize,
+    /// Events that are not valid and were left out.
+    rejected: Vec<Rejected>,
+}
+
+/// An event that is not valid.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Rejected {
+    /// Its place in the batch, from 0.
+    index: usize,
+    /// The fields at fault.
+    errors: Vec<ProblemField>,
+}
+
+/// Takes one event, or a batch.
+///
+/// One event as `application/cloudevents+json` (or `application/json`), a batch as `application/cloudevents-batch+json`, or
+/// one in binary mode: `ce-` headers and the data as body. One invalid event is a 422; in a batch it is left out and
+/// listed, the others are taken.
+#[utoipa::path(
+    tag = "events",
+    request_body(content(
+        (Object = "application/cloudevents+json"), (Vec<Object> = "application/cloudevents-batch+json"), (Object = "application/json")
+    )),
+    responses((status = 202, description = "Durable on the bus", body = Accepted))
+)]
+#[post("/api/events")]
+pub(super) async fn append(request: HttpRequest, body: RawBody, state: State) -> Result<HttpResponse, Problem> {
+    let RawBody(body) = body;
+    let media_type = media_type(&request);
+    let (events, rejected) = if request.headers().contains_key("ce-specversion") {
+        (vec![one(read_binary(request.headers(), &body))?], Vec::new())
+    } else {
+        match media_type.as_deref() {
+            Some(STRUCTURED | "application/json") => (vec![one(Event::parse(&body))?], Vec::new()),
+            Some(BATCH) => read_batch(&body)?,
+            _ => return Err(unsupported("application/cloudevents+json (or application/cloudevents-batch+json)")),
+        }
+    };
+    let accepted = events.len();
+    if accepted > 0 {
+        state.bus.append(events.into_iter().map(to_record).collect()).await?;
+    }
+    Ok(HttpResponse::Accepted().json(Accepted { accepted, rejected }))
+}
+
+fn read_binary(headers: &HeaderMap, body: &Bytes) -> Result<Event, EventError> {
+    let ours = |name: &str| name.starts_with("ce-") || name == "content-type";
+    let attributes: Vec<_> = headers
+        .iter()
+        .filter(|(name, _)| ours(name.as_str()))
+        .map(|(name, value)| (name.as_str(), percent_decoded(value.as_bytes())))
+        .collect();
+    Event::parse_binary(attributes.iter().map(|(name, value)| (*name, value.as_slice())), body)
+}
+
+/// CloudEvents' HTTP binding, section 3.1.3.2: header values are percent-encoded UTF-8.
+fn percent_decoded(value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let [first, tail @ ..] = rest {
+        let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let code = match (first, tail) {
+            (b'%', [high, low, ..]) => digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        bytes.push(code.unwrap_or(*first));
+        rest = if code.is_some() { &tail[2..] } else { tail };
+    }
+    bytes
+}
+
+fn one(event: Result<Event, EventError>) -> Result<Event, Problem> {
+    event.and_then(from_outside).map_err(|error| match error.reason {
+        Reason::TooLarge => Problem::too_large(EVENT_BYTES_MAX),
+        Reason::NotJson | Reason::NotUtf8 => Problem::bad_request(format!("The body is not a JSON event: {error}.")),
+        _ => Problem::unprocessable(vec![error.into()]),
+    })
+}
+
+fn read_batch(body: &Bytes) -> Result<(Vec<Event>, Vec<Rejected>), Problem> {
+    let items: Vec<&RawValue> = serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request(format!("The body is not a JSON list of events: {error}.")))?;
+    let (mut events, mut rejected) = (Vec::with_capacity(items.len()), Vec::new());
+    for (index, item) in items.into_iter().enumerate() {
+        match Event::parse(&body.slice_ref(item.get().as_bytes())).and_then(from_outside) {
+            Ok(event) => events.push(event),
+            Err(error) => rejected.push(Rejected { index, errors: vec![error.into()] }),
+        }
+    }
+    Ok((events, rejected))
+}
+
+/// What moves clocks, answers plugins or is published by them comes over the bus, from those who may.
+fn from_outside(event: Event) -> Result<Event, EventError> {
+    let refused = |field: &str, message: String| {
+        Err(EventError { reason: Reason::InvalidField, field: Some(field.to_owned()), message })
+    };
+    if event.event_type().class() == EventClass::Internal {
+        return refused("type", format!("{} is Tillstream's own; nobody else may send it", event.type_name));
+    }
+    if event.source.plugin().is_some() {
+        return refused("source", "is a plugin's; plugins publish on the bus, not here".to_owned());
+    }
+    Ok(event)
+}
+
+fn to_record(event: Event) -> NewRecord {
+    NewRecord {
+        topic: Topic::Events,
+        partition: None,
+        key: Some(Bytes::copy_from_slice(event.key().as_bytes())),
+        value: event.raw,
+        headers: vec![("content-type".to_owned(), Bytes::from_static(STRUCTURED.as_bytes()))],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_codes_are_utf_8_and_a_lone_percent_stays() {
+        assert_eq!(percent_decoded(b"Gr%C3%BC%C3%9Fe%20%"), "Grüße %".as_bytes());
+        assert_eq!(percent_decoded(b"100%zz"), b"100%zz");
+    }
+}

@@ -1,0 +1,87 @@
+//! The HTTP server: REST under `/api`, the live feed, probes, metrics and the browser admin.
+//!
+//! Handlers are thin: they read and check a request, ask the bus, the store, the control or the feed, and write the answer.
+//! They never talk to shards. Every error is a problem detail (RFC 9457).
+
+mod access;
+mod admin;
+mod body;
+mod envelope;
+mod events;
+mod health;
+mod live;
+mod log_reader;
+mod metrics;
+mod openapi;
+mod page;
+mod params;
+mod problem;
+mod recent_events;
+mod server;
+mod session;
+mod system;
+
+use std::sync::Arc;
+
+use actix_web::web;
+use tokio::sync::watch;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+pub use access::new_token;
+pub use openapi::document;
+pub use problem::{Problem, ProblemField};
+pub use server::{Running, ServeError, serve};
+
+use crate::bus::Bus;
+use crate::config::Config;
+use crate::feed::Feed;
+use crate::status::Status;
+use crate::store::Store;
+
+/// What the server answers from.
+#[derive(Clone)]
+pub struct AppState {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Where events go to and come from.
+    pub bus: Arc<dyn Bus>,
+    /// What was decided and found.
+    pub store: Store,
+    /// What was committed last.
+    pub feed: Feed,
+    /// What the process is doing.
+    pub status: Arc<Status>,
+}
+
+impl std::fmt::Debug for AppState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppState").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// What one server needs besides [`AppState`].
+#[derive(Debug)]
+struct Local {
+    access: access::Access,
+    routes: openapi::Routes,
+    /// Turns true when the server stops: websockets say good-bye.
+    stopping: watch::Receiver<bool>,
+}
+
+type State = web::Data<AppState>;
+
+/// Every route that is part of the API.
+fn routes(config: &mut ServiceConfig<'_>) {
+    config
+        .service(session::who)
+        .service(session::log_in)
+        .service(session::log_out)
+        .service(events::append)
+        .service(recent_events::list)
+        .service(system::show)
+        .service(live::follow)
+        .service(openapi::show)
+        .service(metrics::show)
+        .service(health::live)
+        .service(health::ready);
+}
