@@ -1,8 +1,10 @@
 //! Tillstream: a point-of-sale event processor.
 
+pub mod actors;
 pub mod bus;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod delivery;
 pub mod effect;
 pub mod event;

@@ -89,7 +89,7 @@ pub struct Subscription {
 /// A pure decision over the events of one entity.
 pub trait Plugin: Send + Sync + 'static {
     /// What it remembers about one entity.
-    type State: Default + Serialize + DeserializeOwned + Send + 'static;
+    type State: Default + Serialize + DeserializeOwned + Send + Unpin + 'static;
     /// What a manager can edit.
     type Settings: Default + JsonSchema + Serialize + DeserializeOwned + Send + Sync + 'static;
     /// Settings that have been checked and made ready for use.

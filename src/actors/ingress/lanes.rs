@@ -1,0 +1,196 @@
+//! Where each owned partition is being read, and which of them have to wait for the others.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::bus::{BusError, Consumer, Fetched, Topic, TopicPartition};
+use crate::status::{PartitionStatus, Status};
+use crate::store::model::PartitionRow;
+use crate::time::Timestamp;
+
+/// A partition of `pos.events` so far ahead of the lowest one waits,
+const AHEAD_MAX_MS: i64 = 600_000;
+/// once this many events wait for the lowest one, in all shards together.
+const WAITING_MAX: usize = 50_000;
+
+/// One owned partition as ingress sees it.
+#[derive(Debug)]
+pub(super) struct LaneState {
+    /// The shard that holds it.
+    pub(super) shard: usize,
+    /// The next offset to read.
+    pub(super) cursor: i64,
+    /// There may be something to read.
+    pub(super) news: bool,
+    /// The last read reached the end.
+    pub(super) at_end: bool,
+    /// Batches that hold records of it and are not committed.
+    pub(super) in_flight: u32,
+    /// Its clock as last committed.
+    pub(super) clock: Timestamp,
+    /// Offset of a tick that is on its way.
+    pub(super) tick: Option<i64>,
+    /// The clock when chunks last told it, as far as ingress knows.
+    told: Timestamp,
+    status: Option<Arc<PartitionStatus>>,
+}
+
+/// All owned partitions.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    lanes: BTreeMap<TopicPartition, LaneState>,
+    waiting: BTreeMap<usize, usize>,
+}
+
+impl Lanes {
+    /// A shard has taken a partition over and stands here.
+    pub(super) fn take(&mut self, shard: usize, row: &PartitionRow) {
+        let lane = LaneState {
+            shard,
+            cursor: row.next_offset,
+            news: true,
+            at_end: false,
+            in_flight: 0,
+            clock: row.clock,
+            tick: None,
+            told: Timestamp::MIN,
+            status: None,
+        };
+        self.lanes.insert(row.partition, lane);
+    }
+
+    /// The partition belongs to nobody here.
+    pub(super) fn drop_lane(&mut self, place: TopicPartition) {
+        self.lanes.remove(&place);
+    }
+
+    /// All partitions of a shard are to be taken again before they are read.
+    pub(super) fn drop_shard(&mut self, shard: usize) {
+        self.lanes.retain(|_, lane| lane.shard != shard);
+        self.waiting.remove(&shard);
+    }
+
+    /// Something was appended somewhere.
+    pub(super) fn mark_news(&mut self) {
+        for lane in self.lanes.values_mut() {
+            lane.news = true;
+        }
+    }
+
+    /// Reads what one batch of a shard may hold. Empty if there is nothing to do.
+    pub(super) async fn fetch(
+        &mut self,
+        shard: usize,
+        consumer: &mut dyn Consumer,
+        bytes_max: usize,
+        records_max: usize,
+    ) -> Result<Vec<(TopicPartition, Fetched)>, BusError> {
+        let lowest = self.lowest_clock();
+        let crowded = self.waiting.values().sum::<usize>() > WAITING_MAX;
+        let waits = |place: &TopicPartition, lane: &LaneState| {
+            crowded && place.topic == Topic::Events && lane.clock.millis_since(lowest) > AHEAD_MAX_MS
+        };
+        let readable: Vec<TopicPartition> = self
+            .lanes
+            .iter()
+            .filter(|(place, lane)| lane.shard == shard && lane.news && !waits(place, lane))
+            .map(|(place, _)| *place)
+            .collect();
+        let share = bytes_max / readable.len().max(1);
+        let mut batch = Vec::new();
+        let mut room = records_max;
+        for place in readable {
+            if room == 0 {
+                break;
+            }
+            let lane = self.lanes.get_mut(&place).expect("listed just now");
+            lane.news = false;
+            let mut fetched = consumer.fetch(place, lane.cursor, share).await?;
+            if fetched.records.len() > room {
+                fetched.records.truncate(room);
+                fetched.next_offset = fetched.records.last().map_or(lane.cursor, |record| record.offset + 1);
+                fetched.at_end = false;
+            }
+            room -= fetched.records.len();
+            lane.at_end = fetched.at_end;
+            lane.news = !fetched.at_end;
+            if fetched.next_offset > lane.cursor {
+                lane.cursor = fetched.next_offset;
+                batch.push((place, fetched));
+            }
+        }
+        Ok(batch)
+    }
+
+    /// A batch with records of these partitions is on its way.
+    pub(super) fn sent(&mut self, places: &[TopicPartition]) {
+        for place in places {
+            if let Some(lane) = self.lanes.get_mut(place) {
+                lane.in_flight += 1;
+            }
+        }
+    }
+
+    /// A batch with records of these partitions is committed.
+    pub(super) fn committed(&mut self, places: &[TopicPartition]) {
+        for place in places {
+            if let Some(lane) = self.lanes.get_mut(place) {
+                lane.in_flight = lane.in_flight.saturating_sub(1);
+                if lane.in_flight == 0 && lane.tick.is_some_and(|tick| tick < lane.cursor) {
+                    lane.tick = None;
+                }
+            }
+        }
+    }
+
+    /// How many events wait in a shard for the lowest clock.
+    pub(super) fn set_waiting(&mut self, shard: usize, waiting: usize) {
+        self.waiting.insert(shard, waiting);
+    }
+
+    /// Takes the clocks as committed.
+    pub(super) fn read_clocks(&mut self, status: &Status) {
+        for (place, lane) in &mut self.lanes {
+            let figures = lane.status.get_or_insert_with(|| status.partition(*place));
+            figures.end_offset.raise(lane.cursor);
+            lane.clock = lane.clock.max(Timestamp::from_millis(figures.clock.get()));
+        }
+    }
+
+    /// True, once, if a clock of this shard has moved since the last call.
+    pub(super) fn has_untold_clock(&mut self, shard: usize) -> bool {
+        let mut untold = false;
+        for (place, lane) in &mut self.lanes {
+            if place.topic == Topic::Events && lane.shard == shard && lane.told < lane.clock {
+                lane.told = lane.clock;
+                untold = true;
+            }
+        }
+        untold
+    }
+
+    /// All owned partitions of `pos.events`.
+    pub(super) fn sources(&mut self) -> impl Iterator<Item = (TopicPartition, &mut LaneState)> {
+        self.lanes.iter_mut().filter(|(place, _)| place.topic == Topic::Events).map(|(place, lane)| (*place, lane))
+    }
+
+    /// All owned partitions.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (TopicPartition, &LaneState)> {
+        self.lanes.iter().map(|(place, lane)| (*place, lane))
+    }
+
+    /// The highest clock of all partitions.
+    pub(super) fn highest_clock(&self) -> Timestamp {
+        self.lanes.values().map(|lane| lane.clock).max().unwrap_or_default()
+    }
+
+    fn lowest_clock(&self) -> Timestamp {
+        let sources = self.lanes.iter().filter(|(place, _)| place.topic == Topic::Events);
+        sources.map(|(_, lane)| lane.clock).min().unwrap_or_default()
+    }
+
+    /// True if everything that was read is committed and nothing more was there.
+    pub(super) fn all_at_end(&self) -> bool {
+        !self.lanes.is_empty() && self.lanes.values().all(|lane| lane.at_end && !lane.news && lane.in_flight == 0)
+    }
+}

@@ -1,0 +1,263 @@
+//! The shards: which partitions each holds, how many batches are in flight, and when one starts again.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Addr, Arbiter};
+use futures_util::future::LocalBoxFuture;
+
+use super::lanes::Lanes;
+use crate::actors::shard::{ApplyBatch, CommitReport, Shard, ShardContext, ShardFault, Take};
+use crate::actors::supervisor::Crashes;
+use crate::bus::{Fetched, Topic, TopicPartition};
+
+/// Batches in flight for each shard: one is applied, one appends its chunks, one commits.
+const IN_FLIGHT_MAX: usize = 3;
+/// Waits before a restart, in milliseconds: doubling from the first to the last.
+const BACKOFF_MS: (u64, u64) = (50, 5000);
+
+/// A batch on its way.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    /// The shard that has it.
+    pub(super) shard: usize,
+    /// The partitions that it has records of.
+    pub(super) places: Vec<TopicPartition>,
+    generation: u64,
+    records: usize,
+    /// The only record, where there is only one.
+    single: Option<(TopicPartition, i64)>,
+}
+
+struct ShardHandle {
+    arbiter: Arbiter,
+    actor: Option<Addr<Shard>>,
+    partitions: Vec<u32>,
+    generation: u64,
+    in_flight: usize,
+    start_at: Option<Instant>,
+    backoff_ms: u64,
+    records_max: usize,
+    quarantined: HashSet<(TopicPartition, i64)>,
+}
+
+/// All shards of the process.
+pub(super) struct Shards {
+    context: ShardContext,
+    crashes: Crashes,
+    shards: Vec<ShardHandle>,
+    /// Somebody changed the settings, perhaps in another process: read them before the next start.
+    settings_moved: bool,
+}
+
+fn name(shard: usize) -> String {
+    format!("shard-{shard}")
+}
+
+impl Shards {
+    /// So many threads, none with a partition yet.
+    pub(super) fn new(context: ShardContext, count: usize, crashes: Crashes) -> Self {
+        let shards = (0..count.max(1)).map(|index| {
+            let _ = context.status.actor(&name(index));
+            ShardHandle {
+                arbiter: Arbiter::new(),
+                actor: None,
+                partitions: Vec::new(),
+                generation: 0,
+                in_flight: 0,
+                start_at: None,
+                backoff_ms: BACKOFF_MS.0,
+                records_max: usize::MAX,
+                quarantined: HashSet::new(),
+            }
+        });
+        Self { shards: shards.collect(), context, crashes, settings_moved: false }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Shares new partitions out. The shards concerned begin again with all they have.
+    pub(super) fn assign(&mut self, partitions: &[u32], lanes: &mut Lanes) {
+        let count = self.shards.len();
+        for &partition in partitions {
+            let shard = partition as usize % count;
+            let handle = &mut self.shards[shard];
+            if !handle.partitions.contains(&partition) {
+                handle.partitions.push(partition);
+            }
+            handle.restart(Duration::ZERO);
+            lanes.drop_shard(shard);
+        }
+    }
+
+    /// Gives partitions away, and with them everything in memory that belongs to them.
+    pub(super) fn revoke(&mut self, partitions: &[u32], lanes: &mut Lanes) {
+        for (index, handle) in self.shards.iter_mut().enumerate() {
+            let before = handle.partitions.len();
+            handle.partitions.retain(|partition| !partitions.contains(partition));
+            if handle.partitions.len() < before {
+                handle.restart(Duration::ZERO);
+                lanes.drop_shard(index);
+            }
+        }
+        for &partition in partitions {
+            for topic in [Topic::Events, Topic::Rekeyed] {
+                let place = TopicPartition::new(topic, partition);
+                lanes.drop_lane(place);
+                self.context.status.release_partition(place);
+            }
+        }
+    }
+
+    /// Starts the shards whose time has come.
+    pub(super) async fn start_due(&mut self, lanes: &mut Lanes) {
+        if std::mem::take(&mut self.settings_moved)
+            && let Err(error) = self.context.control.refresh().await
+        {
+            tracing::warn!(%error, "the new settings cannot be read yet; trying again");
+            self.settings_moved = true;
+            return;
+        }
+        for index in 0..self.shards.len() {
+            let handle = &mut self.shards[index];
+            if handle.start_at.is_none_or(|at| at > Instant::now()) || handle.partitions.is_empty() {
+                continue;
+            }
+            handle.start_at = None;
+            let context = self.context.clone();
+            let actor = Shard::start_in_arbiter(&handle.arbiter.handle(), move |_| Shard::new(index, context));
+            self.crashes.register(&name(index), actor.clone().recipient());
+            let places = handle.partitions.iter();
+            let partitions = places.flat_map(|&partition| {
+                [TopicPartition::new(Topic::Events, partition), TopicPartition::new(Topic::Rekeyed, partition)]
+            });
+            let take = Take { partitions: partitions.collect(), quarantined: handle.quarantined.clone() };
+            match actor.send(take).await {
+                Ok(Ok(rows)) => {
+                    for row in &rows {
+                        lanes.take(index, row);
+                    }
+                    handle.actor = Some(actor);
+                }
+                Ok(Err(fault)) => self.restart(index, &fault.to_string(), lanes),
+                Err(error) => self.restart(index, &error.to_string(), lanes),
+            }
+        }
+    }
+
+    /// True if the shard runs and has room for another batch.
+    pub(super) fn has_room(&self, shard: usize) -> bool {
+        let handle = &self.shards[shard];
+        handle.actor.is_some() && handle.in_flight < IN_FLIGHT_MAX
+    }
+
+    /// Shards that run and have nothing to do.
+    pub(super) fn idle(&self) -> Vec<usize> {
+        let idle = |handle: &ShardHandle| handle.actor.is_some() && handle.in_flight == 0;
+        self.shards.iter().enumerate().filter(|(_, handle)| idle(handle)).map(|(index, _)| index).collect()
+    }
+
+    /// True if every shard that has partitions runs.
+    pub(super) fn all_up(&self) -> bool {
+        self.shards.iter().all(|handle| handle.actor.is_some() || handle.partitions.is_empty())
+    }
+
+    /// Records that the next batch may hold.
+    pub(super) fn records_max(&self, shard: usize) -> usize {
+        self.shards[shard].records_max
+    }
+
+    /// Sends a batch; the future ends when it is committed or has failed.
+    pub(super) fn send(
+        &mut self,
+        shard: usize,
+        fetched: Vec<(TopicPartition, Fetched)>,
+    ) -> (Sent, LocalBoxFuture<'static, Result<CommitReport, ShardFault>>) {
+        let handle = &mut self.shards[shard];
+        handle.in_flight += 1;
+        let records = fetched.iter().map(|(_, fetched)| fetched.records.len()).sum();
+        let first = fetched.iter().find_map(|(place, fetched)| Some((*place, fetched.records.first()?.offset)));
+        let places = fetched.iter().map(|(place, _)| *place).collect();
+        let sent =
+            Sent { shard, places, generation: handle.generation, records, single: first.filter(|_| records == 1) };
+        let actor = handle.actor.clone().expect("asked for room before");
+        let result = async move {
+            let failed = |error: &dyn std::fmt::Display| ShardFault::Failed(error.to_string());
+            let applied = actor.send(ApplyBatch { fetched }).await.map_err(|error| failed(&error))??;
+            applied.committed.await.map_err(|error| failed(&error))?
+        };
+        (sent, Box::pin(result))
+    }
+
+    /// True if the batch belongs to the shard as it runs now.
+    pub(super) fn is_current(&self, sent: &Sent) -> bool {
+        self.shards[sent.shard].generation == sent.generation
+    }
+
+    /// A batch is committed.
+    pub(super) fn committed(&mut self, sent: &Sent) {
+        let handle = &mut self.shards[sent.shard];
+        handle.in_flight = handle.in_flight.saturating_sub(1);
+        handle.backoff_ms = BACKOFF_MS.0;
+        handle.records_max = handle.records_max.saturating_mul(2);
+    }
+
+    /// A batch has failed: the shard begins again from what is committed.
+    pub(super) fn failed(&mut self, sent: &Sent, fault: &ShardFault, lanes: &mut Lanes) {
+        match fault {
+            ShardFault::SettingsMoved => {
+                let handle = &mut self.shards[sent.shard];
+                handle.restart(Duration::ZERO);
+                lanes.drop_shard(sent.shard);
+                self.settings_moved = true;
+                return;
+            }
+            ShardFault::Refused(why) => {
+                let handle = &mut self.shards[sent.shard];
+                handle.records_max = (sent.records / 2).max(1);
+                if let Some(culprit) = sent.single {
+                    tracing::error!(partition = %culprit.0, offset = culprit.1, why, "the store refuses what follows from this message; it becomes a dead letter");
+                    handle.quarantined.insert(culprit);
+                }
+            }
+            ShardFault::Fenced(_) | ShardFault::Failed(_) => {}
+        }
+        self.restart(sent.shard, &fault.to_string(), lanes);
+    }
+
+    fn restart(&mut self, shard: usize, why: &str, lanes: &mut Lanes) {
+        let handle = &mut self.shards[shard];
+        tracing::warn!(shard, why, wait_ms = handle.backoff_ms, "a shard begins again from the last commit");
+        let wait = Duration::from_millis(handle.backoff_ms);
+        handle.backoff_ms = (handle.backoff_ms * 2).min(BACKOFF_MS.1);
+        handle.restart(wait);
+        lanes.drop_shard(shard);
+        self.context.status.actor(&name(shard)).restarted(why);
+    }
+
+    /// Ends the threads.
+    pub(super) fn stop(&mut self) {
+        for handle in &mut self.shards {
+            handle.actor = None;
+            handle.arbiter.stop();
+        }
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl ShardHandle {
+    fn restart(&mut self, wait: Duration) {
+        self.actor = None;
+        self.generation += 1;
+        self.in_flight = 0;
+        self.start_at = Some(Instant::now() + wait);
+    }
+}

@@ -1,0 +1,132 @@
+//! One thread's share of the partitions: applies batches in order and hands them on to be committed.
+//!
+//! The next batch is applied while the last one commits. Whatever goes wrong with a commit, everything in memory that
+//! is not committed is dropped with this actor, and a new one begins where the store stands.
+
+mod assemble;
+mod commit;
+mod state;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
+use tokio::sync::{Notify, oneshot};
+
+pub use commit::{CommitReport, ShardFault};
+use state::ShardState;
+
+use crate::bus::{Bus, Fetched, TopicPartition};
+use crate::control::Control;
+use crate::feed::Feed;
+use crate::status::Status;
+use crate::store::Store;
+use crate::store::model::PartitionRow;
+
+/// What every shard of a process shares.
+#[derive(Clone)]
+pub struct ShardContext {
+    /// The bus.
+    pub bus: Arc<dyn Bus>,
+    /// The store.
+    pub store: Store,
+    /// The truth about plugins.
+    pub control: Arc<Control>,
+    /// The live feed.
+    pub feed: Feed,
+    /// What the process is doing.
+    pub status: Arc<Status>,
+    /// Wakes the relay after commits.
+    pub outbox: Arc<Notify>,
+    /// Wakes the dispatcher after commits.
+    pub calls: Arc<Notify>,
+    /// Entities kept in memory for each shard and plugin.
+    pub entities_max: usize,
+}
+
+/// Take these partitions over: nobody else can commit them from now on. Answers where each of them stands.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<PartitionRow>, ShardFault>")]
+pub struct Take {
+    /// The partitions.
+    pub partitions: Vec<TopicPartition>,
+    /// Records that the store will not take: they become dead letters unseen.
+    pub quarantined: HashSet<(TopicPartition, i64)>,
+}
+
+/// A batch of records, in order for each partition.
+#[derive(Message)]
+#[rtype(result = "Result<Applied, ShardFault>")]
+pub struct ApplyBatch {
+    /// What was read.
+    pub fetched: Vec<(TopicPartition, Fetched)>,
+}
+
+/// A batch that has been applied in memory.
+#[derive(Debug)]
+pub struct Applied {
+    /// Ends when the batch is committed, or with the reason why it is not.
+    pub committed: oneshot::Receiver<Result<CommitReport, ShardFault>>,
+}
+
+/// Stop as if it had crashed; tests prove with it that a crash changes no result.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct Crash;
+
+/// One thread's share of the partitions.
+pub struct Shard {
+    state: Option<ShardState>,
+}
+
+impl Shard {
+    /// A shard without partitions. Must be called on the arbiter that it will live on.
+    #[must_use]
+    pub fn new(index: usize, context: ShardContext) -> Self {
+        Self { state: Some(ShardState::new(index, context)) }
+    }
+}
+
+impl Actor for Shard {
+    type Context = Context<Self>;
+}
+
+impl Handler<Take> for Shard {
+    type Result = AtomicResponse<Self, Result<Vec<PartitionRow>, ShardFault>>;
+
+    fn handle(&mut self, take: Take, _: &mut Context<Self>) -> Self::Result {
+        let mut state = self.state.take().expect("an atomic response ends before the next message");
+        let work = async move {
+            let result = state.take(take).await;
+            (state, result)
+        };
+        AtomicResponse::new(Box::pin(work.into_actor(self).map(|(state, result), actor, _| {
+            actor.state = Some(state);
+            result
+        })))
+    }
+}
+
+impl Handler<ApplyBatch> for Shard {
+    type Result = AtomicResponse<Self, Result<Applied, ShardFault>>;
+
+    fn handle(&mut self, batch: ApplyBatch, _: &mut Context<Self>) -> Self::Result {
+        let mut state = self.state.take().expect("an atomic response ends before the next message");
+        let work = async move {
+            let result = state.apply(batch.fetched).await;
+            (state, result)
+        };
+        AtomicResponse::new(Box::pin(work.into_actor(self).map(|(state, result), actor, _| {
+            actor.state = Some(state);
+            result
+        })))
+    }
+}
+
+impl Handler<Crash> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, _: Crash, _: &mut Context<Self>) {
+        panic!("crashed on request");
+    }
+}

@@ -1,0 +1,205 @@
+//! From an applied batch to a committed one: first the chunks for other scopes are durable on the bus, then one
+//! transaction in the store, then the feed, the relay and the dispatcher learn of it. Never in another order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::ShardContext;
+use crate::bus::{BusError, NewRecord, Topic, TopicPartition};
+use crate::feed::FeedItem;
+use crate::store::model::{Commit, StoreError};
+
+/// Batches between two stages.
+const STAGE_QUEUE: usize = 1;
+/// Waits between attempts while bus or store is away, in milliseconds: doubling up to the last one.
+const RETRY_MS: (u64, u64) = (50, 5000);
+
+/// Why a shard cannot go on with what it has in memory, by what to do next.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ShardFault {
+    /// Somebody else owns a partition now.
+    #[error("fenced: {0} has another owner")]
+    Fenced(TopicPartition),
+    /// The settings moved on while the batch was under way: apply it again.
+    #[error("the settings were changed meanwhile")]
+    SettingsMoved,
+    /// The store will not take the batch, now or later: halve it until the culprit is found.
+    #[error("the store refused the batch: {0}")]
+    Refused(String),
+    /// Something else failed; begin again from what is committed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<StoreError> for ShardFault {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Fenced(partition) => Self::Fenced(partition),
+            StoreError::SettingsMoved => Self::SettingsMoved,
+            StoreError::Refused(message) => Self::Refused(message),
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+/// What a committed batch came to.
+#[derive(Debug, Clone, Default)]
+pub struct CommitReport {
+    /// Number of the batch in its shard.
+    pub batch: u64,
+    /// Distinct valid events of terminals.
+    pub events: u64,
+    /// Duplicates dropped.
+    pub duplicates: u64,
+    /// Sequences skipped.
+    pub gaps: u64,
+    /// Dead letters written.
+    pub dead_letters: u64,
+    /// Events that plugins published.
+    pub derived: u64,
+    /// Events that wait in this shard for the lowest clock of all partitions.
+    pub waiting: usize,
+}
+
+/// A batch that has been applied and waits to be made durable.
+pub(super) struct PreparedBatch {
+    pub(super) chunks: Vec<NewRecord>,
+    pub(super) commit: Commit,
+    pub(super) feed: Vec<FeedItem>,
+    pub(super) report: CommitReport,
+    pub(super) floors: Vec<(TopicPartition, i64)>,
+    pub(super) done: oneshot::Sender<Result<CommitReport, ShardFault>>,
+}
+
+/// Starts the two stages on the current arbiter; they end when the sender is dropped or a batch fails.
+pub(super) fn start(
+    context: ShardContext,
+    committed: Arc<std::sync::atomic::AtomicU64>,
+) -> mpsc::Sender<PreparedBatch> {
+    let (to_append, appends) = mpsc::channel(STAGE_QUEUE);
+    let (to_commit, commits) = mpsc::channel(STAGE_QUEUE);
+    actix::spawn(append_stage(context.clone(), appends, to_commit));
+    actix::spawn(commit_stage(context, commits, committed));
+    to_append
+}
+
+/// Appends chunks as one ordered stream: a later chunk is never sent before an earlier one is durable.
+async fn append_stage(
+    context: ShardContext,
+    mut batches: mpsc::Receiver<PreparedBatch>,
+    next: mpsc::Sender<PreparedBatch>,
+) {
+    while let Some(mut batch) = batches.recv().await {
+        let chunks = std::mem::take(&mut batch.chunks);
+        let mut wait_ms = RETRY_MS.0;
+        while !chunks.is_empty() {
+            match context.bus.append(chunks.clone()).await {
+                Ok(_) => break,
+                Err(BusError::Unavailable(why)) => {
+                    context.status.set_unready("bus", Some(format!("{why}; trying again")));
+                    if batch.done.is_closed() {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                    wait_ms = (wait_ms * 2).min(RETRY_MS.1);
+                }
+                Err(error) => {
+                    let _ = batch.done.send(Err(ShardFault::Failed(error.to_string())));
+                    return;
+                }
+            }
+        }
+        if wait_ms > RETRY_MS.0 {
+            context.status.set_unready("bus", None);
+        }
+        if next.send(batch).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn commit_stage(
+    context: ShardContext,
+    mut batches: mpsc::Receiver<PreparedBatch>,
+    committed: Arc<std::sync::atomic::AtomicU64>,
+) {
+    while let Some(batch) = batches.recv().await {
+        let commit = Arc::new(batch.commit);
+        // A batch that only told the clock to other scopes has nothing for the store.
+        if !commit.partitions.is_empty() {
+            if let Err(fault) = commit_with_patience(&context, &commit, &batch.done).await {
+                let _ = batch.done.send(Err(fault));
+                return;
+            }
+            context.status.totals.commits.add(1);
+        }
+        committed.store(batch.report.batch, std::sync::atomic::Ordering::Release);
+        let totals = &context.status.totals;
+        totals.events.add(batch.report.events);
+        totals.duplicates.add(batch.report.duplicates);
+        totals.gaps.add(batch.report.gaps);
+        totals.dead_letters.add(batch.report.dead_letters);
+        totals.derived.add(batch.report.derived);
+        if !commit.outbox.is_empty() {
+            context.outbox.notify_one();
+        }
+        if !commit.http.is_empty() {
+            context.calls.notify_one();
+        }
+        context.feed.publish(batch.feed);
+        for (partition, offset) in batch.floors {
+            context.bus.set_floor(partition, offset);
+        }
+        for partition in &commit.partitions {
+            let status = context.status.partition(partition.row.partition);
+            status.next_offset.set(partition.row.next_offset);
+            status.clock.set(partition.row.clock.as_millis());
+        }
+        let _ = batch.done.send(Ok(batch.report));
+    }
+}
+
+/// While the store is away the bus holds the events; this waits, bounded in memory, and goes on by itself.
+async fn commit_with_patience(
+    context: &ShardContext,
+    commit: &Arc<Commit>,
+    done: &oneshot::Sender<Result<CommitReport, ShardFault>>,
+) -> Result<(), ShardFault> {
+    let mut wait_ms = RETRY_MS.0;
+    loop {
+        match context.store.commit(Arc::clone(commit)).await {
+            Ok(()) => {
+                if wait_ms > RETRY_MS.0 {
+                    tracing::info!("the store takes commits again");
+                    context.status.set_unready("store", None);
+                }
+                return Ok(());
+            }
+            Err(StoreError::Unavailable(why)) => {
+                if wait_ms == RETRY_MS.0 {
+                    tracing::warn!(why, "the store is not available; events wait on the bus");
+                }
+                context.status.set_unready("store", Some(format!("{why}; trying again")));
+                if done.is_closed() {
+                    return Err(ShardFault::Failed("stopped".to_owned()));
+                }
+                tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+                wait_ms = (wait_ms * 2).min(RETRY_MS.1);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// A chunk as a record of `pos.events.rekeyed`.
+pub(super) fn chunk_record(partition: u32, chunk: &crate::pipeline::chunk::Chunk) -> NewRecord {
+    NewRecord {
+        topic: Topic::Rekeyed,
+        partition: Some(partition),
+        key: None,
+        value: chunk.encode(),
+        headers: Vec::new(),
+    }
+}

@@ -1,0 +1,339 @@
+//! What a shard holds: its partitions, its plugins, and the way of a batch through them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Recipient};
+use compact_str::CompactString;
+use futures_util::future::join_all;
+use rustc_hash::FxHashMap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::assemble::Assembly;
+use super::commit::{self, PreparedBatch, ShardFault, chunk_record};
+use super::{Applied, ShardContext, Take};
+use crate::actors::BatchInput;
+use crate::actors::plugin::{PluginActor, PluginBatch};
+use crate::bus::{Fetched, Record, Topic, TopicPartition};
+use crate::event::{Event, EventData, Scope};
+use crate::pipeline::chunk::Chunk;
+use crate::pipeline::merge::{MergeBuffer, Released};
+use crate::pipeline::source::{ParsedRecord, SourceOutcome, SourcePartition, addressee_of, original_of, parse};
+use crate::pipeline::{Placed, REKEYED_SCOPES, entity_partition};
+use crate::plugins::{Plugin, PluginVisitor, visit_all};
+use crate::store::model::PartitionRow;
+use crate::time::Timestamp;
+
+/// Duplicate windows kept in memory for each partition; each is up to 4 KB.
+const WINDOWS_MAX: usize = 2000;
+/// Rekeyed partitions learn the clock at least this often while it moves.
+const CLOCK_CHUNK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A partition in this shard's hands.
+pub(super) struct Owned {
+    pub(super) row: PartitionRow,
+    pub(super) lane: Lane,
+}
+
+/// What is known of a partition in memory.
+pub(super) enum Lane {
+    Source(SourcePartition),
+    Merge(MergeBuffer),
+}
+
+/// What a shard holds.
+pub(super) struct ShardState {
+    context: ShardContext,
+    index: usize,
+    partitions: FxHashMap<TopicPartition, Owned>,
+    quarantined: HashSet<(TopicPartition, i64)>,
+    plugins: Vec<Recipient<PluginBatch>>,
+    committer: Option<mpsc::Sender<PreparedBatch>>,
+    committed: Arc<AtomicU64>,
+    batch: u64,
+    clocks_told: Instant,
+}
+
+struct StartPlugins<'a> {
+    context: &'a ShardContext,
+    plugins: Vec<Recipient<PluginBatch>>,
+}
+
+impl PluginVisitor for StartPlugins<'_> {
+    fn visit<P: Plugin>(&mut self) {
+        let status = self.context.status.plugin(P::NAME);
+        let actor = PluginActor::<P>::new(self.context.store.clone(), status, self.context.entities_max);
+        self.plugins.push(actor.start().recipient());
+    }
+}
+
+impl ShardState {
+    pub(super) fn new(index: usize, context: ShardContext) -> Self {
+        Self {
+            context,
+            index,
+            partitions: FxHashMap::default(),
+            quarantined: HashSet::new(),
+            plugins: Vec::new(),
+            committer: None,
+            committed: Arc::default(),
+            batch: 0,
+            clocks_told: Instant::now(),
+        }
+    }
+
+    pub(super) async fn take(&mut self, take: Take) -> Result<Vec<PartitionRow>, ShardFault> {
+        let partitions = self.context.bus.partitions();
+        let rows = self.context.store.take(take.partitions).await?;
+        self.quarantined = take.quarantined;
+        self.partitions.clear();
+        for row in &rows {
+            let TopicPartition { topic, partition } = row.partition;
+            let lane = if topic == Topic::Rekeyed {
+                let buffer = MergeBuffer::restore(partitions, row.next_offset, row.clock, &row.extra);
+                Lane::Merge(buffer.ok_or_else(|| {
+                    ShardFault::Failed(format!(
+                        "the stored place of {} is not understood; was it written by another version?",
+                        row.partition
+                    ))
+                })?)
+            } else {
+                Lane::Source(SourcePartition::restore(partition, partitions, row.next_offset, row.clock))
+            };
+            let status = self.context.status.partition(row.partition);
+            status.shard.set(i64::try_from(self.index).unwrap_or_default());
+            status.next_offset.set(row.next_offset);
+            status.clock.set(row.clock.as_millis());
+            self.context.bus.set_floor(row.partition, row.next_offset);
+            self.partitions.insert(row.partition, Owned { row: row.clone(), lane });
+        }
+        let mut start = StartPlugins { context: &self.context, plugins: Vec::new() };
+        visit_all(&mut start);
+        self.plugins = start.plugins;
+        self.committer = Some(commit::start(self.context.clone(), Arc::clone(&self.committed)));
+        Ok(rows)
+    }
+
+    pub(super) async fn apply(&mut self, fetched: Vec<(TopicPartition, Fetched)>) -> Result<Applied, ShardFault> {
+        self.batch += 1;
+        let settings = self.context.control.snapshot();
+        let mut assembly = Assembly::new(self.batch, settings);
+        for (partition, fetched) in fetched {
+            if partition.topic == Topic::Rekeyed {
+                self.read_chunks(partition, fetched, &mut assembly);
+            } else {
+                self.read_events(partition, fetched, &mut assembly).await?;
+            }
+        }
+        self.tell_clocks(&mut assembly);
+        let input = Arc::new(BatchInput {
+            batch: self.batch,
+            committed: self.committed.load(Ordering::Acquire),
+            events: std::mem::take(&mut assembly.events),
+            groups: std::mem::take(&mut assembly.groups),
+            clocks: std::mem::take(&mut assembly.clocks),
+            settings: Arc::clone(&assembly.settings),
+        });
+        if !input.clocks.is_empty() {
+            let sends = self.plugins.iter().map(|plugin| plugin.send(PluginBatch(Arc::clone(&input))));
+            for reply in join_all(sends).await {
+                let outcome = reply.map_err(|_| ShardFault::Failed("a plugin's actor died".to_owned()))??;
+                assembly.add_plugin(&input, outcome);
+            }
+        }
+        self.hand_over(assembly).await
+    }
+
+    /// Records of `pos.events`: parse, drop duplicates, move the clock, route.
+    async fn read_events(
+        &mut self,
+        place: TopicPartition,
+        fetched: Fetched,
+        assembly: &mut Assembly,
+    ) -> Result<(), ShardFault> {
+        let committed = self.committed.load(Ordering::Acquire);
+        let Some(Owned { lane: Lane::Source(source), .. }) = self.partitions.get_mut(&place) else {
+            return Ok(());
+        };
+        let quarantined = &self.quarantined;
+        let (refused, records): (Vec<Record>, Vec<Record>) =
+            fetched.records.into_iter().partition(|record| quarantined.contains(&(place, record.offset)));
+        let records: Vec<ParsedRecord> = records.into_iter().map(parse).collect();
+        source.forget_idle_windows(WINDOWS_MAX, committed);
+        let unknown = source.unknown_sources(&records);
+        if !unknown.is_empty() {
+            let names = unknown.iter().map(ToString::to_string).collect();
+            let rows = self.context.store.load_windows(place.partition, names).await?;
+            if let Some(name) = source.load_windows(&unknown, rows) {
+                return Err(ShardFault::Failed(format!("the stored duplicate window of {name} is not understood")));
+            }
+        }
+        let before = source.clock();
+        let outcome = source.admit(records, fetched.next_offset, self.batch);
+        let clock = source.clock();
+        if clock > before || !outcome.placed.is_empty() {
+            assembly.clocks.push((place, clock));
+        }
+        assembly.changed.push(place);
+        for record in refused {
+            assembly.add_quarantined(place, &record, clock);
+        }
+        self.add_source(place, outcome, assembly);
+        Ok(())
+    }
+
+    fn add_source(&self, place: TopicPartition, outcome: SourceOutcome, assembly: &mut Assembly) {
+        let mut groups: FxHashMap<CompactString, usize> = FxHashMap::default();
+        for placed in outcome.placed {
+            let entity = match &placed.addressee {
+                Some(addressee) => addressee.entity.clone(),
+                None => CompactString::new(placed.event.terminal_id().unwrap_or_default()),
+            };
+            assembly.place(&mut groups, place, Scope::Terminal, entity, placed);
+        }
+        assembly.add_source(outcome.dead_letters, outcome.dead_letters_replayed, outcome.misplaced, place);
+        assembly.windows.extend(outcome.windows);
+        assembly.shown.extend(outcome.shown);
+        assembly.chunks.extend(outcome.chunks.iter().map(|(partition, chunk)| chunk_record(*partition, chunk)));
+        assembly.report.events += outcome.events;
+        assembly.report.duplicates += outcome.duplicates;
+        assembly.report.gaps += outcome.gaps;
+    }
+
+    /// Records of `pos.events.rekeyed`: back into one order across tills.
+    fn read_chunks(&mut self, place: TopicPartition, fetched: Fetched, assembly: &mut Assembly) {
+        let partitions = self.context.bus.partitions();
+        let Some(Owned { lane: Lane::Merge(buffer), .. }) = self.partitions.get_mut(&place) else {
+            return;
+        };
+        for record in fetched.records {
+            if self.quarantined.contains(&(place, record.offset)) {
+                buffer.skip_to(record.offset + 1);
+                assembly.add_quarantined(place, &record, Timestamp::MIN);
+                continue;
+            }
+            match Chunk::decode(record.value.clone()) {
+                Ok(chunk) => buffer.push(record.offset, chunk),
+                Err(error) => {
+                    buffer.skip_to(record.offset + 1);
+                    assembly.add_unreadable_chunk(place, &record, &error.to_string());
+                }
+            }
+        }
+        buffer.skip_to(fetched.next_offset);
+        let before = buffer.released();
+        let released = buffer.release();
+        if buffer.released() > before {
+            assembly.clocks.push((place, buffer.released()));
+        }
+        assembly.changed.push(place);
+        let mut groups: FxHashMap<Scope, FxHashMap<CompactString, usize>> = FxHashMap::default();
+        for released in released {
+            let Some(placed) = read_released(&released) else {
+                continue;
+            };
+            if let Some(addressee) = placed.addressee.clone() {
+                let known = groups.entry(addressee.scope).or_default();
+                assembly.place(known, place, addressee.scope, addressee.entity.clone(), placed);
+                continue;
+            }
+            let event = Arc::clone(&placed.event);
+            let mut index = None;
+            for scope in REKEYED_SCOPES {
+                let Some(entity) = event.entity(scope) else {
+                    continue;
+                };
+                if entity_partition(scope, entity, partitions) == place.partition {
+                    let index = *index.get_or_insert_with(|| assembly.push_event(placed.clone()));
+                    assembly.group(groups.entry(scope).or_default(), place, scope, CompactString::new(entity), index);
+                }
+            }
+        }
+    }
+
+    /// Empty chunks, so that other scopes learn how far the clock is; at most every 100 ms.
+    fn tell_clocks(&mut self, assembly: &mut Assembly) {
+        if self.clocks_told.elapsed() < CLOCK_CHUNK_INTERVAL {
+            return;
+        }
+        self.clocks_told = Instant::now();
+        for owned in self.partitions.values_mut() {
+            if let Lane::Source(source) = &mut owned.lane {
+                let chunks = source.clock_chunks();
+                assembly.chunks.extend(chunks.iter().map(|(partition, chunk)| chunk_record(*partition, chunk)));
+            }
+        }
+    }
+
+    async fn hand_over(&mut self, mut assembly: Assembly) -> Result<Applied, ShardFault> {
+        let mut floors = Vec::new();
+        for place in std::mem::take(&mut assembly.changed) {
+            let Some(owned) = self.partitions.get_mut(&place) else {
+                continue;
+            };
+            let mut row = owned.row.clone();
+            match &owned.lane {
+                Lane::Source(source) => {
+                    row.next_offset = source.next_offset();
+                    row.clock = source.clock();
+                }
+                Lane::Merge(buffer) => {
+                    row.next_offset = buffer.resume_offset();
+                    row.clock = buffer.released();
+                    row.extra = buffer.encode_base();
+                }
+            }
+            if row != owned.row || assembly.has_outbox(place) {
+                floors.push((place, row.next_offset));
+                assembly.add_partition(row.clone());
+                owned.row = PartitionRow { version: row.version + 1, ..row };
+            }
+        }
+        assembly.report.waiting = self.partitions.values().map(Owned::waiting).sum();
+        let (done, committed) = oneshot::channel();
+        let batch = assembly.finish(floors, done);
+        let committer =
+            self.committer.as_ref().ok_or_else(|| ShardFault::Failed("no partitions taken yet".to_owned()))?;
+        committer
+            .send(batch)
+            .await
+            .map_err(|_| ShardFault::Failed("an earlier batch could not be committed".to_owned()))?;
+        Ok(Applied { committed })
+    }
+}
+
+/// The event of a chunk at its place; `None` if it is none that plugins could see.
+fn read_released(released: &Released) -> Option<Placed> {
+    let event = match Event::parse(&released.event.raw) {
+        Ok(event) => Arc::new(event),
+        Err(error) => {
+            tracing::error!(%error, "a chunk holds an event that does not parse");
+            return None;
+        }
+    };
+    let (clock, late) = (released.event.clock, released.event.late);
+    if let EventData::DeadLetterReplay(replay) = &event.data {
+        let addressee = addressee_of(replay)?;
+        let position = crate::effect::Position { partition: replay.partition, offset: replay.offset };
+        return Some(Placed {
+            event: original_of(replay)?,
+            position,
+            clock,
+            late,
+            addressee: Some(Arc::new(addressee)),
+        });
+    }
+    Some(Placed { event, position: released.position, clock, late, addressee: None })
+}
+
+impl Owned {
+    /// How many events wait for other partitions.
+    fn waiting(&self) -> usize {
+        match &self.lane {
+            Lane::Source(_) => 0,
+            Lane::Merge(buffer) => buffer.waiting(),
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! The truth about plugins and stores: who is switched on, with which settings, since which revision.
+//!
+//! The store decides; this keeps a compiled copy that the shards read without waiting. A change is one transaction, and
+//! once it has returned, every event appended afterwards meets the new settings.
+
+mod snapshot;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use compact_str::CompactString;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+
+pub use snapshot::{PluginSnapshot, Snapshot};
+use snapshot::{Registered, registry};
+
+use crate::bus::{NewRecord, Topic};
+use crate::event::stable_id;
+use crate::feed::{Feed, FeedBody, FeedItem, FeedKind};
+use crate::pipeline::source::content_type;
+use crate::plugins::defaults::Defaults;
+use crate::plugins::nearest;
+use crate::plugins::validate::{read, schema_of};
+use crate::status::{Status, time_of};
+use crate::store::PluginChange;
+use crate::store::Store;
+use crate::store::model::{PluginRow, StoreError};
+use crate::stores::{FieldError, Store as Shop, Stores};
+use crate::time::Timestamp;
+
+/// Type of the messages on `pos.plugins`.
+const CONTROL_TYPE: &str = "tillstream.plugin.changed";
+/// What a person can change of a plugin.
+const CHANGEABLE: [&str; 3] = ["active", "eligibility", "settings"];
+
+/// The truth about plugins and stores.
+pub struct Control {
+    store: Store,
+    feed: Feed,
+    status: Arc<Status>,
+    registry: Vec<Registered>,
+    current: ArcSwap<Snapshot>,
+    /// One change at a time in this process; other processes are told apart by revisions.
+    changing: Mutex<()>,
+}
+
+/// A plugin as the API shows it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginView {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// Switched on.
+    pub active: bool,
+    /// Raised by one with each change.
+    pub revision: i64,
+    /// The eligibility block.
+    pub eligibility: Value,
+    /// The settings.
+    pub settings: Value,
+    /// JSON Schemas of `settings` and `eligibility`.
+    pub schema: Value,
+    /// Why it cannot run although it is switched on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// What it has done since this process started.
+    pub stats: PluginStats,
+}
+
+/// What a plugin has done since this process started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginStats {
+    /// Events that it was given.
+    pub consumed: u64,
+    /// Events that were not eligible.
+    pub skipped: u64,
+    /// Effects that it asked for.
+    pub effects: u64,
+    /// Events on which it failed.
+    pub errors: u64,
+    /// Time of the newest event that it was given.
+    pub last_event_at: Option<Timestamp>,
+}
+
+/// A change that a person asks for.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// JSON merge patch (RFC 7396) of `active`, `eligibility` and `settings`.
+    pub patch: Value,
+    /// The revision that the person saw.
+    pub if_match: Option<i64>,
+    /// Who.
+    pub actor: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// Why a change was not made.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ChangeError {
+    /// There is no such plugin.
+    #[error("there is no such plugin")]
+    NotFound,
+    /// Somebody else changed it first; here is what it is now.
+    #[error("changed by somebody else meanwhile")]
+    Conflict(Box<PluginView>),
+    /// The stores document was changed first; here is its revision now.
+    #[error("changed by somebody else meanwhile")]
+    StoresConflict(i64),
+    /// Fields that are wrong; nothing was changed.
+    #[error("{} fields are wrong", .0.len())]
+    Invalid(Vec<FieldError>),
+    /// The store is away; nothing was changed.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<StoreError> for ChangeError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NotFound => Self::NotFound,
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl Control {
+    /// Brings the defaults to the store where it does not know a plugin or the stores yet, and reads what holds.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn start(
+        store: Store,
+        feed: Feed,
+        status: Arc<Status>,
+        defaults: &Defaults,
+    ) -> Result<Arc<Self>, StoreError> {
+        let registry = registry();
+        let rows = registry.iter().filter_map(|registered| {
+            let default = defaults.plugins.get(registered.name)?;
+            Some(PluginRow {
+                name: registered.name.to_owned(),
+                active: default.active,
+                revision: 1,
+                eligibility: serde_json::to_value(&default.eligibility).expect("an eligibility block is plain data"),
+                settings: default.settings.clone(),
+            })
+        });
+        store.insert_plugin_defaults(rows.collect()).await?;
+        if store.load_stores().await?.is_none() {
+            let stores = serde_json::to_value(&defaults.stores).expect("stores are plain data");
+            match store.change_stores(0, stores, "plugins.yaml", None).await {
+                Ok(_) | Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let snapshot = load(&store, &registry).await?;
+        Ok(Arc::new(Self {
+            store,
+            feed,
+            status,
+            registry,
+            current: ArcSwap::from_pointee(snapshot),
+            changing: Mutex::new(()),
+        }))
+    }
+
+    /// The settings that hold now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Reads what holds from the store: another process may have changed it.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn refresh(&self) -> Result<(), StoreError> {
+        let _changing = self.changing.lock().await;
+        self.current.store(Arc::new(load(&self.store, &self.registry).await?));
+        Ok(())
+    }
+
+    /// All plugins, in the order of the registry.
+    #[must_use]
+    pub fn views(&self) -> Vec<PluginView> {
+        let snapshot = self.snapshot();
+        snapshot.plugins().iter().filter_map(|plugin| self.view_of(plugin)).collect()
+    }
+
+    /// One plugin.
+    #[must_use]
+    pub fn view(&self, name: &str) -> Option<PluginView> {
+        self.view_of(self.snapshot().plugin(name)?)
+    }
+
+    fn view_of(&self, plugin: &PluginSnapshot) -> Option<PluginView> {
+        let registered = self.registered(&plugin.row.name)?;
+        let status = self.status.plugin(registered.name);
+        Some(PluginView {
+            name: registered.name.to_owned(),
+            description: registered.description.to_owned(),
+            active: plugin.row.active,
+            revision: plugin.row.revision,
+            eligibility: plugin.row.eligibility.clone(),
+            settings: plugin.row.settings.clone(),
+            schema: Value::clone(&registered.schema),
+            fault: plugin.fault.clone(),
+            stats: PluginStats {
+                consumed: status.consumed.get(),
+                skipped: status.skipped.get(),
+                effects: status.effects.get(),
+                errors: status.errors.get(),
+                last_event_at: time_of(&status.last_event_at),
+            },
+        })
+    }
+
+    fn registered(&self, name: &str) -> Option<&Registered> {
+        self.registry.iter().find(|registered| registered.name == name)
+    }
+
+    /// Changes a plugin. When this returns, all events appended afterwards meet the new settings in this process.
+    ///
+    /// # Errors
+    /// If nothing was changed, with the reason.
+    pub async fn change(&self, name: &str, change: Change) -> Result<PluginView, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let registered = self.registered(name).ok_or(ChangeError::NotFound)?;
+        let snapshot = self.snapshot();
+        let old = &snapshot.plugin(name).ok_or(ChangeError::NotFound)?.row;
+        let conflict = || self.view(name).map_or(ChangeError::NotFound, |view| ChangeError::Conflict(Box::new(view)));
+        if change.if_match.is_some_and(|revision| revision != old.revision) {
+            return Err(conflict());
+        }
+        let (active, eligibility, settings) = patched(old, &change.patch)?;
+        let compiled = registered.compile(&eligibility, &settings).map_err(ChangeError::Invalid)?;
+        let new = PluginChange {
+            active,
+            eligibility: compiled.eligibility_json.clone(),
+            settings: compiled.settings_json.clone(),
+        };
+        let record = control_record(name, old.revision + 1, &new);
+        let changed =
+            self.store.change_plugin(name, old.revision, new, &change.actor, change.reason.as_deref(), record).await;
+        match changed {
+            Ok(_) => {}
+            Err(StoreError::Conflict) => {
+                // Another process was first; the person shall see what it made of it.
+                self.current.store(Arc::new(load(&self.store, &self.registry).await?));
+                return Err(conflict());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.current.store(Arc::new(load(&self.store, &self.registry).await?));
+        let view = self.view(name).ok_or(ChangeError::NotFound)?;
+        self.announce(&view, &change.actor);
+        Ok(view)
+    }
+
+    /// Replaces the stores document. Answers its new revision.
+    ///
+    /// # Errors
+    /// If nothing was changed, with the reason.
+    pub async fn change_stores(
+        &self,
+        stores: &Value,
+        if_match: Option<i64>,
+        actor: &str,
+        reason: Option<&str>,
+    ) -> Result<i64, ChangeError> {
+        let _changing = self.changing.lock().await;
+        let revision = self.snapshot().stores_document().0;
+        if if_match.is_some_and(|expected| expected != revision) {
+            return Err(ChangeError::StoresConflict(revision));
+        }
+        let shops: BTreeMap<String, Shop> = read(stores, "stores").map_err(ChangeError::Invalid)?;
+        Stores::new(shops.clone()).map_err(ChangeError::Invalid)?;
+        let document = serde_json::to_value(&shops).expect("stores are plain data");
+        let changed = self.store.change_stores(revision, document, actor, reason).await;
+        self.current.store(Arc::new(load(&self.store, &self.registry).await?));
+        match changed {
+            Ok((_, revision)) => Ok(revision),
+            Err(StoreError::Conflict) => Err(ChangeError::StoresConflict(self.snapshot().stores_document().0)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// JSON Schema of the stores document.
+    #[must_use]
+    pub fn stores_schema() -> Value {
+        schema_of::<BTreeMap<String, Shop>>()
+    }
+
+    fn announce(&self, view: &PluginView, actor: &str) {
+        let json = json!({
+            "plugin": view.name, "active": view.active, "revision": view.revision, "actor": actor,
+        });
+        let body = FeedBody::Json {
+            type_name: CompactString::const_new(CONTROL_TYPE),
+            terminal: None,
+            plugin: Some(CompactString::new(&view.name)),
+            json: Bytes::from(json.to_string()),
+        };
+        self.feed.publish(vec![FeedItem { kind: FeedKind::Control, at: Timestamp::now(), body }]);
+    }
+}
+
+/// The row with a merge patch applied.
+fn patched(old: &PluginRow, patch: &Value) -> Result<(bool, Value, Value), ChangeError> {
+    let Value::Object(patch) = patch else {
+        return Err(ChangeError::Invalid(vec![FieldError::new(
+            "",
+            "is not an object with active, eligibility or settings",
+        )]));
+    };
+    let mut errors = Vec::new();
+    for key in patch.keys().filter(|key| !CHANGEABLE.contains(&key.as_str())) {
+        let hint = nearest(key, CHANGEABLE).map_or_else(|| CHANGEABLE.join(", "), ToOwned::to_owned);
+        errors.push(FieldError::new(key, format!("cannot be changed; did you mean {hint}?")));
+    }
+    let active = match patch.get("active") {
+        None => old.active,
+        Some(Value::Bool(active)) => *active,
+        Some(_) => {
+            errors.push(FieldError::new("active", "is not true or false"));
+            old.active
+        }
+    };
+    if !errors.is_empty() {
+        return Err(ChangeError::Invalid(errors));
+    }
+    let merged = |old: &Value, key: &str| {
+        let mut value = old.clone();
+        if let Some(patch) = patch.get(key) {
+            merge(&mut value, patch);
+        }
+        value
+    };
+    Ok((active, merged(&old.eligibility, "eligibility"), merged(&old.settings, "settings")))
+}
+
+/// RFC 7396, JSON Merge Patch.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    let object = target.as_object_mut().expect("made one just now");
+    for (key, value) in patch {
+        if value.is_null() {
+            object.remove(key);
+        } else {
+            merge(object.entry(key).or_insert(Value::Null), value);
+        }
+    }
+}
+
+fn control_record(name: &str, revision: i64, change: &PluginChange) -> NewRecord {
+    let event = json!({
+        "specversion": "1.0",
+        "id": stable_id(&["control", name, &revision.to_string()]),
+        "source": format!("/plugins/{name}"),
+        "type": CONTROL_TYPE,
+        "time": Timestamp::now(),
+        "datacontenttype": "application/json",
+        "data": {
+            "name": name, "revision": revision, "active": change.active,
+            "eligibility": change.eligibility, "settings": change.settings,
+        },
+    });
+    NewRecord {
+        topic: Topic::Plugins,
+        partition: None,
+        key: Some(Bytes::copy_from_slice(name.as_bytes())),
+        value: Bytes::from(event.to_string()),
+        headers: vec![content_type()],
+    }
+}
+
+async fn load(store: &Store, registry: &[Registered]) -> Result<Snapshot, StoreError> {
+    let (epoch, rows) = store.load_plugins().await?;
+    let mut rows: BTreeMap<String, PluginRow> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+    let plugins = registry.iter().map(|registered| {
+        let row = rows.remove(registered.name).unwrap_or_else(|| PluginRow {
+            name: registered.name.to_owned(),
+            active: false,
+            revision: 0,
+            eligibility: json!({}),
+            settings: json!({}),
+        });
+        let compiled = registered.compile(&row.eligibility, &row.settings);
+        let plugin = PluginSnapshot::new(row, compiled);
+        if let Some(fault) = &plugin.fault {
+            tracing::error!(
+                plugin = registered.name,
+                fault,
+                "its stored settings do not hold in this version; it rests until they are corrected"
+            );
+        }
+        plugin
+    });
+    let plugins = plugins.collect();
+    let (revision, document) = store.load_stores().await?.unwrap_or((0, json!({})));
+    let shops: BTreeMap<String, Shop> = serde_json::from_value(document).unwrap_or_default();
+    let stores = Stores::new(shops).unwrap_or_else(|errors| {
+        tracing::error!(?errors, "the stored stores do not hold in this version; every store counts as one in UTC");
+        Stores::default()
+    });
+    Ok(Snapshot::new(epoch, Arc::new(stores), revision, plugins))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_follows_the_examples_of_the_rfc() {
+        let cases = [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ];
+        for (mut target, patch, result) in cases {
+            merge(&mut target, &patch);
+            assert_eq!(target, result);
+        }
+    }
+}
