@@ -80,8 +80,8 @@ pub(super) mod mysql_dialect {
 /// enough to be parsed quickly.
 pub(super) const ROWS_PER_STATEMENT: usize = 500;
 
-/// How to open connections, and what for.
-#[derive(Debug, Clone)]
+/// Where the database is. Not `Debug`: a URL may hold a password.
+#[derive(Clone)]
 pub(super) enum Target {
     Sqlite(PathBuf),
     Mysql(String),

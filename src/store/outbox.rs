@@ -141,13 +141,20 @@ queries! {
         Ok(())
     }
 
+    fn raise(db: &mut Db, lane: &str) -> QueryResult<usize> {
+        diesel::update(lanes::table.find(lane)).set(lanes::next_seq.eq(lanes::next_seq + 1)).execute(db)
+    }
+
     /// Appends one row to a lane; its number is allotted here, which keeps others off the lane until the commit.
     pub(in crate::store) fn append(db: &mut Db, lane: &str, records: &[NewRecord]) -> Result<(), StoreError> {
         if records.is_empty() {
             return Ok(());
         }
-        diesel::insert_or_ignore_into(lanes::table).values((lanes::lane.eq(lane), lanes::next_seq.eq(1_i64))).execute(db)?;
-        diesel::update(lanes::table.find(lane)).set(lanes::next_seq.eq(lanes::next_seq + 1)).execute(db)?;
+        // The update comes first: it takes the row's lock at once, where the insert would share it and then deadlock.
+        if raise(db, lane)? == 0 {
+            diesel::insert_or_ignore_into(lanes::table).values((lanes::lane.eq(lane), lanes::next_seq.eq(1_i64))).execute(db)?;
+            raise(db, lane)?;
+        }
         let next: i64 = lanes::table.find(lane).select(lanes::next_seq).first(db)?;
         diesel::insert_into(outbox::table).values(NewOutboxRow::new(lane, next - 1, records)?).execute(db)?;
         Ok(())

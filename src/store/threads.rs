@@ -8,6 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -17,7 +18,9 @@ use super::model::StoreError;
 /// Writes that one sync may serve.
 const GROUP_MAX: usize = 64;
 /// Tries of a write that lost a deadlock or its connection, the first included.
-const TRIES_MAX: u32 = 3;
+const TRIES_MAX: u32 = 5;
+/// Wait before the next of these tries, times the number of tries made.
+const TRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// What must survive a power cut before the caller hears of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +148,7 @@ impl Queue {
                     Err(StoreError::Unavailable(_))
                         if tries < TRIES_MAX && matches!(connector.target, Target::Mysql(_)) =>
                     {
+                        std::thread::sleep(TRY_PAUSE * tries);
                         tries += 1;
                     }
                     result => break result,
