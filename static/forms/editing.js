@@ -1,6 +1,7 @@
 // The draft of something with a revision: what changed, saving with If-Match, and what to do when somebody was faster.
 import { html, useEffect, useMemo, useState } from '../lib/html.js';
 import { Problem, request } from '../lib/api.js';
+import { pathWords, words } from '../lib/names.js';
 import { setGuard } from '../lib/router.js';
 import { toast } from '../lib/toast.js';
 import { applyPatch, changes, mergePatch } from './patch.js';
@@ -80,13 +81,20 @@ export function useEditing({ path, loaded, etag, pick, save, checks, onSaved }) 
   return { base, draft, setDraft, errors, problem, conflict, busy, dirty, submit, reset, takeTheirs, reapply };
 }
 
-const shown = (value) => (value === undefined || value === null ? '–' : typeof value === 'string' ? value : JSON.stringify(value));
+/** A value in a few words: lists with commas, new or removed objects as `key: value`. */
+function shown(value) {
+  if (value === undefined || value === null || value === '') return '–';
+  if (Array.isArray(value)) return value.map(shown).join(', ') || 'none';
+  if (typeof value === 'object') return Object.entries(value).filter(([, part]) => part !== null).map(([key, part]) => `${words(key)}: ${shown(part)}`).join(' · ');
+  if (typeof value === 'boolean') return value ? 'yes' : 'no';
+  return String(value);
+}
 
 /** Differences as a table: what, before, after. */
 export function Changes({ list, before = 'Before', after = 'After' }) {
   if (!list.length) return html`<p class="muted">Nothing else changed.</p>`;
   return html`<div class="scroll"><table class="changes"><thead><tr><th scope="col">Field</th><th scope="col">${before}</th><th scope="col">${after}</th></tr></thead>
-    <tbody>${list.map((one) => html`<tr key=${one.path}><th scope="row" class="mono">${one.path || 'all'}</th>
+    <tbody>${list.map((one) => html`<tr key=${one.path}><th scope="row" title=${one.path}>${pathWords(one.path) || 'Everything'}</th>
       <td><del>${shown(one.before)}</del></td><td><ins>${shown(one.after)}</ins></td></tr>`)}</tbody></table></div>`;
 }
 

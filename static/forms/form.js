@@ -1,5 +1,6 @@
 // A whole form: holds the context of its fields and lists every error at the top, with a way to each field.
 import { html, useMemo } from '../lib/html.js';
+import { pathWords } from '../lib/names.js';
 import { byField, focusField, FormContext } from './context.js';
 import { Field } from './field.js';
 
@@ -25,6 +26,6 @@ export function ErrorSummary({ errors }) {
   if (!errors.length) return null;
   return html`<div class="problem" role="alert" data-error-summary>
     <strong>${errors.length === 1 ? 'One field needs attention' : `${errors.length} fields need attention`}</strong>
-    <ul>${errors.map(({ field, message }) => html`<li key=${field + message}><button type="button" class="link mono" onClick=${() => focusField(field)}>${field}</button> ${message}</li>`)}</ul>
+    <ul>${errors.map(({ field, message }) => html`<li key=${field + message}><button type="button" class="link" title=${field} onClick=${() => focusField(field)}>${pathWords(field)}</button> ${message}</li>`)}</ul>
   </div>`;
 }

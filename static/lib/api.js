@@ -32,7 +32,7 @@ export function url(path, query = {}) {
 }
 
 async function send(method, path, { query, body, headers = {}, signal: abort, accept = 'application/json' } = {}) {
-  const init = { method, headers: { Accept: accept, ...headers }, signal: abort, credentials: 'same-origin' };
+  const init = { method, headers: { Accept: accept, ...headers }, signal: abort, credentials: 'same-origin', cache: 'no-store' };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
     init.headers['Content-Type'] ??= 'application/json';

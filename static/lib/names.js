@@ -18,6 +18,22 @@ export function words(key) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
+/** `settings.rules[2].limit` to `Rules 3 › Limit`, as the form calls it. */
+export function pathWords(path) {
+  const parts = [...String(path).matchAll(/\[([^\]]*)\]|([^.[\]]+)/g)].map(([, inside, plain]) => {
+    if (plain !== undefined) return plain;
+    return /^\d+$/.test(inside) ? Number(inside) + 1 : `“${inside}”`;
+  });
+  if (parts.length > 1 && ['settings', 'eligibility', 'stores'].includes(parts[0])) parts.shift();
+  let text = '';
+  for (const part of parts) {
+    const isIndex = typeof part === 'number' || part.startsWith('“');
+    const name = isIndex || /^[A-Z][A-Z0-9_-]*$/.test(part) ? part : words(part);
+    text += text === '' ? name : isIndex ? ` ${name}` : ` › ${name}`;
+  }
+  return text;
+}
+
 /** `pos.basket.item_added` to `Item added`; the area is kept where the name alone says too little. */
 export function typeName(type = '') {
   const parts = type.split('.');

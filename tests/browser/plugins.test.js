@@ -47,7 +47,7 @@ test('what only the server can tell is shown beside the field too', async (t) =>
   await field(page, 'eligibility.when').fill('event.data.amount >> ??');
   await page.click('[data-save]');
   await page.locator('[data-error-for="eligibility.when"]:not(:empty)').waitFor();
-  await page.locator('[data-error-summary] button', { hasText: 'eligibility.when' }).click();
+  await page.locator('[data-error-summary] button[title="eligibility.when"]').click();
   assert.equal(await page.evaluate(() => document.activeElement.id), 'eligibility.when', 'the summary leads to the field');
   await page.finish();
 });
@@ -130,8 +130,8 @@ test('two people at once: the second sees both versions and loses nothing', asyn
   await page.click('[data-save]');
   const conflict = page.locator('.conflict');
   await conflict.waitFor();
-  await conflict.locator('tr', { hasText: 'maximumShiftSeconds' }).locator('text=40000').waitFor();
-  await conflict.locator('tr', { hasText: 'idleSeconds' }).locator('text=1234').waitFor();
+  await conflict.locator('tr', { hasText: 'Maximum shift seconds' }).locator('text=40000').waitFor();
+  await conflict.locator('tr', { hasText: 'Idle seconds' }).locator('text=1234').waitFor();
   await conflict.getByRole('button', { name: 'Put mine on top' }).click();
   await save(page);
   const { settings } = await pluginOf('employee-time-tracker');
