@@ -10,6 +10,7 @@ use tillstream::effect::{AlertRecord, Record};
 use tillstream::event::EventData;
 use tillstream::plugins::age_verification::AgeVerification;
 use tillstream::plugins::employee_time_tracker::EmployeeTimeTracker;
+use tillstream::plugins::fraud_detection::FraudDetection;
 use tillstream::plugins::purchase_recommender::PurchaseRecommender;
 use tillstream::time::Timestamp;
 
@@ -158,5 +159,14 @@ fn age_checks_are_those_of_the_oracle() {
         assert_same(&format!("published prompts of seed {seed}"), expected.age_checks.required, published.collect());
         let unchecked = expected.alerts.into_iter().filter(|alert| alert.rule == "age-not-verified");
         assert_same(&format!("alerts of seed {seed}"), unchecked.collect(), alerts(&outcome));
+    }
+}
+
+#[test]
+fn fraud_alerts_are_those_of_the_oracle() {
+    for (seed, expected, defaults) in streams() {
+        let outcome = alone::run::<FraudDetection>(&expected.log, &defaults);
+        let of_rules = expected.alerts.into_iter().filter(|alert| alert.rule != "age-not-verified");
+        assert_same(&format!("alerts of seed {seed}"), of_rules.collect(), alerts(&outcome));
     }
 }
