@@ -26,7 +26,12 @@ const KILLS: u32 = 20;
 
 fn stream(seed: u64) -> Stream {
     let full = !cfg!(debug_assertions) || std::env::var_os("TILLSTREAM_FULL").is_some_and(|value| value == "1");
-    Stream { seed, events: if full { 200_000 } else { 30_000 } }
+    // Fewer tills make the smaller stream last as long: hours, so that people log out and shifts end.
+    if full {
+        Stream { seed, events: 200_000, terminals_per_store: 50 }
+    } else {
+        Stream { seed, events: 30_000, terminals_per_store: 8 }
+    }
 }
 
 fn expected(stream: Stream) -> Expected {

@@ -290,8 +290,12 @@ fn check_nesting(text: &str) -> Result<(), EventError> {
     Ok(())
 }
 
-/// Reads the text a second time, slowly, to learn which field was at fault.
+/// Reads the text a second time, slowly, to learn which field was at fault. What is no JSON at all has no fields, even
+/// if the first pass came across a wrong one before the text broke off.
 fn locate<'a, T: Deserialize<'a>>(text: &'a str, prefix: &str, error: &serde_json::Error) -> EventError {
+    if let Err(error) = serde_json::from_str::<de::IgnoredAny>(text) {
+        return fault(Reason::NotJson, prefix, format!("not JSON: {error}"));
+    }
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let path = serde_path_to_error::deserialize::<_, T>(&mut deserializer).err().map(|error| error.path().to_string());
     name_fault(prefix, path.as_deref(), error)
@@ -364,6 +368,7 @@ mod tests {
     fn each_fault_names_its_field() {
         let cases = [
             (r#"{"id":"x""#.to_owned(), Reason::NotJson, ""),
+            (item(GOOD).replace(r#""time":""#, r#""time":[""#), Reason::NotJson, ""),
             (item(GOOD).replace(r#""type":"pos.basket.item_added","#, ""), Reason::MissingField, "type"),
             (item(&GOOD.replace(r#""line":1,"#, "")), Reason::MissingField, "data.line"),
             (item(&GOOD.replace("199", "\"199\"")), Reason::InvalidField, "data.unitPrice"),

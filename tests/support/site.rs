@@ -14,13 +14,14 @@ use super::results;
 pub(crate) struct Stream {
     pub(crate) seed: u64,
     pub(crate) events: u32,
+    pub(crate) terminals_per_store: u32,
 }
 
 impl Stream {
-    /// 200 terminals in 4 stores with everything that goes wrong in a shop.
+    /// Four stores with everything that goes wrong in a shop.
     fn rig(self, to: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tillstream"));
-        command.args(["rig", "--stores", "4", "--terminals", "50"]);
+        command.args(["rig", "--stores", "4", "--terminals", &self.terminals_per_store.to_string()]);
         command.args(["--duplicates", "0.05", "--corrupt", "0.01", "--out-of-order", "0.02", "--late", "0.002"]);
         command.args(["--anomalies", "0.02", "--to", to]);
         command.args(["--seed", &self.seed.to_string(), "--events", &self.events.to_string()]);
