@@ -1,5 +1,7 @@
 //! The shops as `plugins.yaml` lists them: local time, opening hours, business days.
 
+use std::collections::HashMap;
+
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 use serde_json::Value;
@@ -9,16 +11,22 @@ const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 /// The block `stores` of `plugins.yaml`. A store that it does not list is in UTC, with no hours known.
 #[derive(Debug, Clone)]
-pub(crate) struct Stores(Value);
+pub(crate) struct Stores {
+    block: Value,
+    zones: HashMap<String, TimeZone>,
+}
 
 impl Stores {
     /// Takes the block as JSON.
     pub(crate) fn new(block: Value) -> Self {
-        Self(block)
+        let zone = |store: &Value| TimeZone::get(store["timeZone"].as_str()?).ok();
+        let stores = block.as_object().into_iter().flatten();
+        let zones = stores.filter_map(|(id, store)| Some((id.clone(), zone(store)?))).collect();
+        Self { block, zones }
     }
 
     fn text(&self, store: &str, key: &str) -> Option<&str> {
-        self.0.get(store)?.get(key)?.as_str()
+        self.block.get(store)?.get(key)?.as_str()
     }
 
     /// Whose law applies.
@@ -28,8 +36,7 @@ impl Stores {
 
     /// The store's wall clock.
     pub(crate) fn local(&self, store: &str, millis: i64) -> DateTime {
-        let zone =
-            self.text(store, "timeZone").map_or(TimeZone::UTC, |name| TimeZone::get(name).expect("a known zone"));
+        let zone = self.zones.get(store).cloned().unwrap_or(TimeZone::UTC);
         zone.to_datetime(jiff::Timestamp::from_millisecond(millis).expect("a time that can be written"))
     }
 
@@ -42,7 +49,7 @@ impl Stores {
 
     /// Whether the store is open; `None` where nobody knows its hours.
     pub(crate) fn is_open(&self, store: &str, millis: i64) -> Option<bool> {
-        let hours = self.0.get(store)?.get("hours")?;
+        let hours = self.block.get(store)?.get("hours")?;
         let local = self.local(store, millis);
         let today = usize::try_from(local.weekday().to_monday_zero_offset()).expect("0 to 6");
         let span = |day: usize| {
