@@ -29,7 +29,7 @@ impl DaySpan {
     }
 }
 
-fn parse_minute(text: &str) -> Option<Time> {
+pub(crate) fn parse_minute(text: &str) -> Option<Time> {
     let (hour, minute) = text.split_once(':')?;
     if hour.is_empty() || hour.len() > 2 || minute.len() != 2 {
         return None;

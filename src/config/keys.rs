@@ -236,7 +236,7 @@ fn token(item: &Value) -> Result<TokenConfig, String> {
     let is_sha256 = hash.strip_prefix("sha256:").is_some_and(|hex| {
         hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     });
-    if !is_sha256 && argon2::PasswordHash::new(hash).is_err() {
+    if !is_sha256 && argon2::password_hash::phc::PasswordHash::new(hash).is_err() {
         return Err(
             ".hash must be sha256:HEX or an Argon2 hash ($argon2id$...); `tillstream token` prints one".to_owned()
         );

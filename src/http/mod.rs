@@ -5,7 +5,11 @@
 
 mod access;
 mod admin;
+mod alerts;
+mod audit;
 mod body;
+mod days;
+mod deadletters;
 mod envelope;
 mod events;
 mod health;
@@ -17,9 +21,11 @@ mod page;
 mod params;
 mod problem;
 mod recent_events;
+mod replay;
 mod server;
 mod session;
 mod system;
+mod timesheets;
 
 use std::sync::Arc;
 
@@ -53,6 +59,12 @@ pub struct AppState {
     pub status: Arc<Status>,
 }
 
+impl AppState {
+    fn stores(&self) -> crate::stores::Stores {
+        crate::stores::Stores::default()
+    }
+}
+
 impl std::fmt::Debug for AppState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AppState").field("config", &self.config).finish_non_exhaustive()
@@ -78,6 +90,18 @@ fn routes(config: &mut ServiceConfig<'_>) {
         .service(session::log_out)
         .service(events::append)
         .service(recent_events::list)
+        .service(alerts::list)
+        .service(alerts::show)
+        .service(alerts::change)
+        .service(timesheets::list)
+        .service(timesheets::totals)
+        .service(deadletters::list)
+        .service(deadletters::replay_many)
+        .service(deadletters::discard_many)
+        .service(deadletters::show)
+        .service(deadletters::replay)
+        .service(deadletters::discard)
+        .service(audit::list)
         .service(system::show)
         .service(live::follow)
         .service(openapi::show)

@@ -112,9 +112,14 @@ impl Params {
         Ok(self.parsed("limit", &must, read)?.unwrap_or(LIMIT_DEFAULT))
     }
 
+    /// A value of any length, such as a cursor that the store reads.
+    pub(super) fn long_text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// Where the last page ended.
     pub(super) fn cursor<T: DeserializeOwned>(&self) -> Result<Option<T>, Problem> {
-        let Some(text) = self.0.iter().find(|(key, _)| key == "cursor").map(|(_, value)| value) else {
+        let Some(text) = self.long_text("cursor") else {
             return Ok(None);
         };
         let bytes = URL_SAFE_NO_PAD.decode(text).ok();

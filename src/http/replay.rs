@@ -1,0 +1,48 @@
+//! Dead letters on their way back to the bus.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use compact_str::CompactString;
+
+use crate::bus::{NewRecord, Topic};
+use crate::event::{DeadLetterReplay, Event, EventError, EventType, Id, NewEvent, stable_id};
+use crate::store::model::DeadLetter;
+use crate::time::Timestamp;
+
+/// Who writes the internal event.
+const SOURCE: &str = "/plugins/tillstream";
+
+/// The event that a dead letter holds.
+pub(super) fn original_of(letter: &DeadLetter) -> Result<Event, EventError> {
+    Event::parse(&letter.bytes)
+}
+
+/// The internal event that asks for a dead letter to be applied again.
+pub(super) fn replay_record(letter: &DeadLetter) -> NewRecord {
+    let now = Timestamp::now();
+    let data = DeadLetterReplay {
+        dead_letter_id: Id::new(&letter.id).expect("a derived id is a valid one"),
+        plugin: letter.plugin.as_deref().map(CompactString::new),
+        entity: letter.entity.as_deref().map(CompactString::new),
+        partition: letter.partition.partition,
+        offset: letter.offset,
+        bytes_base64: STANDARD.encode(&letter.bytes),
+    };
+    // Each request has an id of its own: a replay that fails again may be asked for again.
+    let id = stable_id(&["replay", &letter.id, &now.to_string()]);
+    let mut event = NewEvent::new(&id, SOURCE, EventType::DeadLetterReplay, now, data);
+    // Where the original belongs, there is the state that it is applied to.
+    let key = original_of(letter).map_or_else(
+        |_| letter.key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned()).unwrap_or_default(),
+        |original| original.key().to_owned(),
+    );
+    event.partitionkey = (!key.is_empty()).then_some(key.as_str());
+    NewRecord {
+        topic: Topic::Events,
+        partition: None,
+        key: Some(Bytes::from(key.clone())),
+        value: event.to_bytes(),
+        headers: vec![("content-type".to_owned(), Bytes::from_static(b"application/cloudevents+json"))],
+    }
+}

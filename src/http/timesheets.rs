@@ -1,0 +1,251 @@
+//! `/api/timesheets`: working sessions and their totals, as JSON or CSV.
+
+use actix_web::http::header::ACCEPT;
+use actix_web::{HttpRequest, HttpResponse, get};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::State;
+use super::page::List;
+use super::params::{Params, When};
+use super::problem::Problem;
+use crate::effect::TimeSheetSession;
+use crate::store::{SessionFilter, SessionGroup, StoreError};
+use crate::time::Timestamp;
+
+/// Rows that one CSV file holds, at most.
+const CSV_ROWS_MAX: usize = 100_000;
+const CSV_PAGE: usize = 1000;
+
+/// A session on a time sheet.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct SessionView {
+    id: String,
+    employee_id: String,
+    store_id: String,
+    terminal_id: String,
+    /// The store's business day on which it began.
+    #[schema(format = Date)]
+    business_day: String,
+    #[schema(value_type = String, format = DateTime)]
+    login_at: Timestamp,
+    /// Absent while it is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    logout_at: Option<Timestamp>,
+    /// 0 while it is open.
+    seconds: i64,
+    /// The part of it that counts for pay.
+    paid_seconds: i64,
+    /// `logout`, `login_elsewhere`, `idle` or `maximum_shift`; absent while it is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
+    /// `late`, `overlap`.
+    flags: Vec<String>,
+}
+
+impl From<TimeSheetSession> for SessionView {
+    fn from(session: TimeSheetSession) -> Self {
+        Self {
+            id: session.id,
+            employee_id: session.employee_id,
+            store_id: session.store_id,
+            terminal_id: session.terminal_id,
+            business_day: session.business_day,
+            login_at: session.login_at,
+            logout_at: session.logout_at,
+            seconds: session.seconds,
+            paid_seconds: session.paid_seconds,
+            cause: session.cause,
+            flags: session.flags,
+        }
+    }
+}
+
+/// A total.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TotalView {
+    /// The employee, terminal, store or business day.
+    key: String,
+    /// Sessions, those that are still open included.
+    sessions: i64,
+    /// Seconds of all sessions that have ended.
+    seconds: i64,
+    /// The part of it that counts for pay.
+    paid_seconds: i64,
+}
+
+fn read_filter(params: &Params) -> Result<SessionFilter, Problem> {
+    let day = |name: &str| {
+        Ok::<_, Problem>(match params.when(name)? {
+            None => None,
+            Some(When::Day(day)) => Some(day),
+            Some(When::At(_)) => {
+                return Err(Problem::parameter(
+                    name,
+                    "must be a business day such as 2026-01-05; time sheets go by those",
+                ));
+            }
+        })
+    };
+    Ok(SessionFilter {
+        from: day("from")?,
+        to: day("to")?,
+        employee_id: params.text("employeeId")?,
+        store_id: params.text("storeId")?,
+        terminal_id: params.text("terminalId")?,
+    })
+}
+
+fn wants_csv(request: &HttpRequest) -> bool {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut types = accept.split(',').map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    types.find(|kind| matches!(*kind, "text/csv" | "application/json" | "*/*")) == Some("text/csv")
+}
+
+/// Working sessions in the order of their logins.
+///
+/// `Accept: text/csv` gives all of them in one file (100 000 at most) instead of a page.
+#[utoipa::path(
+    tag = "time sheets",
+    params(
+        ("from" = Option<String>, Query, description = "This business day and later ones"),
+        ("to" = Option<String>, Query, description = "Earlier business days than this"),
+        ("employeeId" = Option<String>, Query, description = "Who worked"),
+        ("storeId" = Option<String>, Query, description = "Where"),
+        ("terminalId" = Option<String>, Query, description = "At which terminal"),
+        ("limit" = Option<u16>, Query, description = "Items of a page", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+    ),
+    responses((status = 200, description = "A page of sessions, or CSV", content(
+        (List<SessionView> = "application/json"), (String = "text/csv")
+    )))
+)]
+#[get("/api/timesheets")]
+pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
+    let known = ["from", "to", "employeeId", "storeId", "terminalId", "limit", "cursor"];
+    let params = Params::read(&request, &known)?;
+    let filter = read_filter(&params)?;
+    let (limit, cursor) = (params.limit()?, params.long_text("cursor"));
+    if wants_csv(&request) {
+        return csv(&state, filter).await;
+    }
+    let page = state.store.sessions(filter, cursor, limit).await?;
+    let items = page.items.into_iter().map(SessionView::from).collect();
+    Ok(HttpResponse::Ok().json(List { items, next: page.next }))
+}
+
+async fn csv(state: &State, filter: SessionFilter) -> Result<HttpResponse, Problem> {
+    let mut sessions = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = state.store.sessions(filter.clone(), cursor.as_deref(), CSV_PAGE).await?;
+        sessions.extend(page.items);
+        cursor = page.next;
+        if cursor.is_none() || sessions.len() >= CSV_ROWS_MAX {
+            break;
+        }
+    }
+    let text = write_csv(&sessions).map_err(|error| StoreError::Refused(error.to_string()))?;
+    Ok(HttpResponse::Ok()
+        .content_type("text/csv; charset=utf-8")
+        .insert_header(("content-disposition", "attachment; filename=\"timesheets.csv\""))
+        .body(text))
+}
+
+fn write_csv(sessions: &[TimeSheetSession]) -> Result<Vec<u8>, csv::Error> {
+    let mut out = csv::Writer::from_writer(Vec::new());
+    out.write_record([
+        "id",
+        "employeeId",
+        "storeId",
+        "terminalId",
+        "businessDay",
+        "loginAt",
+        "logoutAt",
+        "seconds",
+        "paidSeconds",
+        "cause",
+        "flags",
+    ])?;
+    for session in sessions {
+        out.write_record([
+            &harmless(&session.id),
+            &harmless(&session.employee_id),
+            &harmless(&session.store_id),
+            &harmless(&session.terminal_id),
+            &session.business_day,
+            &session.login_at.to_string(),
+            &session.logout_at.map(|at| at.to_string()).unwrap_or_default(),
+            &session.seconds.to_string(),
+            &session.paid_seconds.to_string(),
+            session.cause.as_deref().unwrap_or_default(),
+            &session.flags.join(" "),
+        ])?;
+    }
+    out.into_inner().map_err(|error| csv::Error::from(error.into_error()))
+}
+
+/// Spreadsheets take a text that begins like a formula for one; ids come from terminals, so they get a quote in front.
+fn harmless(text: &str) -> String {
+    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() }
+}
+
+/// Totals over sessions.
+#[utoipa::path(
+    tag = "time sheets",
+    params(
+        ("groupBy" = Option<String>, Query, description = "employee (default) terminal store businessDay"),
+        ("from" = Option<String>, Query, description = "This business day and later ones"),
+        ("to" = Option<String>, Query, description = "Earlier business days than this"),
+        ("employeeId" = Option<String>, Query, description = "Who worked"),
+        ("storeId" = Option<String>, Query, description = "Where"),
+        ("terminalId" = Option<String>, Query, description = "At which terminal"),
+    ),
+    responses((status = 200, description = "The totals, all on one page", body = List<TotalView>))
+)]
+#[get("/api/timesheets/totals")]
+pub(super) async fn totals(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
+    let params = Params::read(&request, &["groupBy", "from", "to", "employeeId", "storeId", "terminalId"])?;
+    let group = params.parsed("groupBy", "must be employee, terminal, store or businessDay", |name| match name {
+        "employee" => Some(SessionGroup::Employee),
+        "terminal" => Some(SessionGroup::Terminal),
+        "store" => Some(SessionGroup::Store),
+        "businessDay" => Some(SessionGroup::BusinessDay),
+        _ => None,
+    })?;
+    let totals = state.store.session_totals(group.unwrap_or(SessionGroup::Employee), read_filter(&params)?).await?;
+    let items = totals.into_iter().map(|total| TotalView {
+        key: total.key,
+        sessions: total.sessions,
+        seconds: total.seconds,
+        paid_seconds: total.paid_seconds,
+    });
+    Ok(HttpResponse::Ok().json(List { items: items.collect(), next: None }))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_formula_in_an_id_stays_a_text() {
+        assert_eq!(harmless("=HYPERLINK(1)"), "'=HYPERLINK(1)");
+        assert_eq!(harmless("E7"), "E7");
+    }
+
+    #[test]
+    fn csv_is_given_to_who_prefers_it() {
+        let wants = |accept: &'static str| {
+            wants_csv(&TestRequest::default().insert_header(("accept", accept)).to_http_request())
+        };
+        assert!(wants("text/csv"));
+        assert!(wants("text/csv, */*;q=0.1"));
+        assert!(!wants("application/json, text/csv"));
+        assert!(!wants("*/*"));
+    }
+}
