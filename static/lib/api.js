@@ -3,8 +3,8 @@ import { signal } from './html.js';
 
 /** True while the server wants a token; the login dialog shows then. */
 export const loginNeeded = signal(false);
-/** True once a login succeeded in this page: the log-out button shows. */
-export const loggedIn = signal(false);
+/** Who is logged in: `{loginRequired, name, role}`; nothing while that is not known. */
+export const session = signal(null);
 let waiting = [];
 
 /** What went wrong, as RFC 9457 says it. `status` 0: the server was not reached. */
@@ -75,10 +75,16 @@ export async function login(token) {
   const response = await send('POST', '/api/session', { body: { token } });
   if (!response.ok) throw await problemOf(response);
   loginNeeded.value = false;
-  loggedIn.value = true;
+  session.value = await response.json().catch(() => null);
   const resume = waiting;
   waiting = [];
   for (const go of resume) go();
+}
+
+/** Asks who is logged in. */
+export async function loadSession() {
+  const response = await send('GET', '/api/session').catch(() => null);
+  if (response?.ok) session.value = await response.json();
 }
 
 /** Ends the session. */

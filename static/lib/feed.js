@@ -4,7 +4,7 @@ import { get } from './api.js';
 const BACKOFF_MS = [250, 500, 1000, 2000, 5000, 10000];
 
 /**
- * Opens the feed. `filters` = `{type, terminal, plugin}`; `on` = `{items(list), gap(n), status(text)}` with the texts
+ * Opens the feed. `filters` = `{type, terminal, plugin, kind}`, words or lists of words; `on` = `{items(list), gap(n), status(text)}` with the texts
  * `connecting`, `live`, `waiting`. Gives a function that closes it.
  */
 export function openFeed(filters, on) {
@@ -17,8 +17,11 @@ export function openFeed(filters, on) {
 
   function address() {
     const params = new URLSearchParams();
-    for (const [key, value] of Object.entries(filters)) if (value) params.set(key, value);
-    if (last !== null) params.set('since', String(last));
+    for (const [key, value] of Object.entries(filters)) if (value?.length) params.set(key, String(value));
+    if (last !== null) {
+      params.set('since', String(last));
+      params.set('feedId', feedId);
+    }
     return `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/ws/feed?${params}`;
   }
 

@@ -36,8 +36,9 @@ function useLive(filters) {
   const [status, setStatus] = useState('connecting');
   const buffer = useMemo(() => new LiveBuffer(() => redraw((n) => n + 1)), []);
   const key = JSON.stringify(filters);
+  const { type, terminal, plugin } = filters;
+  useEffect(() => buffer.clear(), [type, terminal, plugin]);
   useEffect(() => {
-    buffer.clear();
     // Typing a filter should not open a connection for every letter.
     let close = () => {};
     const timer = setTimeout(() => {
@@ -61,8 +62,9 @@ function useLive(filters) {
 export default function Live({ query }) {
   const { type = '', terminal = '', plugin = '' } = query;
   const { data: plugins } = useResource('/api/plugins');
-  const { buffer, status } = useLive({ type, terminal, plugin });
   const [hidden, setHidden] = useState(new Set(['log']));
+  const kind = KINDS.map(([id]) => id).filter((id) => !hidden.has(id));
+  const { buffer, status } = useLive({ type, terminal, plugin, kind: hidden.size ? kind : [] });
   const [picked, setPicked] = useState(null);
   const [paused, setPaused] = useState(false);
   const [held, setHeld] = useState(null);

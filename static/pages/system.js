@@ -50,7 +50,7 @@ export default function System() {
   const rss = system?.memory?.rssBytes ?? system?.rssBytes;
   const peak = system?.memory?.peakRssBytes ?? system?.peakRssBytes;
   const feedClients = system?.feed?.clients ?? system?.feedClients ?? (typeof system?.feed === 'number' ? system.feed : undefined);
-  const unready = Object.entries(system?.unready ?? {}).map(([part, why]) => (why?.part ? [why.part, why.reason ?? why.why] : [part, why]));
+  const unready = Object.entries(system?.unready ?? {}).map(([part, why]) => (why?.part ? [why.part, why.message] : [part, why]));
   return html`<${PageHead} title="System" lead=${system ? `Tillstream ${system.version}, up for ${duration(uptime)}` : ''} />
     <${ProblemBox} problem=${error} retry=${reload} />
     ${unready.length > 0 && html`<div class="problem" role="alert"><strong>Not everything works</strong>${unready.map(([part, why]) => html`<span key=${part}>${part}: ${text(why)}</span>`)}</div>`}

@@ -12,6 +12,19 @@ import { Badge, Empty, Filter, PageHead, ProblemBox, severityTone } from '../ui/
 const BASKET_TONE = { open: 'info', paid: 'ok', cancelled: 'plain', suspended: 'warn' };
 const SEEN_MAX = 5000;
 
+/** The newest events of a till. A page may hold fewer than asked for, or none, while there are more. */
+async function recent(terminal) {
+  const found = [];
+  let cursor;
+  for (let page = 0; page < 5 && found.length < 60; page++) {
+    const { items, next } = await get('/api/events', { terminal, limit: 200, cursor });
+    found.push(...items);
+    cursor = next;
+    if (!next) break;
+  }
+  return found;
+}
+
 /** The till's state: what the server remembers, then the feed. */
 function useTill(terminal) {
   const till = useRef(emptyTill());
@@ -39,7 +52,7 @@ function useTill(terminal) {
       gap: () => {},
       status: () => {},
     });
-    get('/api/events', { terminal, limit: 300 }).then((page) => page.items ?? [], (error) => { setProblem(error); return []; }).then((items) => {
+    recent(terminal).catch((error) => { setProblem(error); return []; }).then((items) => {
       if (gone) return;
       const past = items.map((item) => item.event ?? item).sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : (a.sequence ?? 1e15) - (b.sequence ?? 1e15)));
       const waiting = early;
@@ -57,7 +70,7 @@ function useTill(terminal) {
 
 /** The tills that were heard of lately. */
 function useTerminals() {
-  const { data } = useResource('/api/events', { limit: 1000 }, { pollMs: 20000 });
+  const { data } = useResource('/api/events', { limit: 500 }, { pollMs: 20000 });
   return useMemo(() => {
     const found = new Map();
     for (const item of data?.items ?? []) {

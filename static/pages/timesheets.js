@@ -33,7 +33,7 @@ async function download(path, query, name) {
 }
 
 function Totals({ span, groupBy }) {
-  const { data, error, reload } = useResource('/api/timesheets/totals', { ...span, groupBy, limit: 500 }, { pollMs: 15000 });
+  const { data, error, reload } = useResource('/api/timesheets/totals', { ...span, groupBy }, { pollMs: 15000 });
   const [, label, field] = GROUPS.find(([id]) => id === groupBy) ?? GROUPS[0];
   const rows = data?.items ?? (Array.isArray(data) ? data : []);
   const name = (row) => row[field] ?? row.key ?? row.group ?? row[groupBy] ?? '–';

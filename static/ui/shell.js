@@ -1,6 +1,6 @@
 // The frame of every page: navigation, theme switch, help, login, toasts.
 import { html, useEffect, useRef, useState } from '../lib/html.js';
-import { loggedIn, login, loginNeeded, logout } from '../lib/api.js';
+import { loadSession, login, loginNeeded, logout, session } from '../lib/api.js';
 import { helpOpen, JUMPS, pageBindings } from '../lib/keys.js';
 import { useResource } from '../lib/resource.js';
 import { href, route } from '../lib/router.js';
@@ -91,6 +91,8 @@ export function Shell({ children }) {
     document.title = name ? `${name} · Tillstream` : 'Tillstream';
     scrollTo(0, 0);
   }, [at]);
+  useEffect(() => { loadSession(); }, []);
+  const who = session.value;
   const other = theme.value === 'dark' ? 'light' : 'dark';
   return html`<div class="shell">
     <a class="skip" href="#main" onClick=${(e) => { e.preventDefault(); main.current.focus(); }}>Skip to content</a>
@@ -100,7 +102,7 @@ export function Shell({ children }) {
       <span class="grow"></span>
       <button type="button" class="icon" aria-label=${`Use ${other} colours`} title=${`Use ${other} colours (t)`} data-theme-switch onClick=${toggleTheme}><${Icon} name="theme" /></button>
       <button type="button" class="icon" aria-label="Keyboard shortcuts" title="Keyboard shortcuts (?)" onClick=${() => { helpOpen.value = true; }}>?</button>
-      ${loggedIn.value && html`<button type="button" class="small" onClick=${logout}>Log out</button>`}
+      ${who?.loginRequired && who.name && html`<span class="state" title=${`Logged in as ${who.role}`}>${who.name}</span><button type="button" class="small" onClick=${logout}>Log out</button>`}
     </header>
     <${Nav} open=${open} close=${() => setOpen(false)} />
     <main id="main" tabindex="-1" ref=${main}>${children}</main>
