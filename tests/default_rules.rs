@@ -1,7 +1,6 @@
 //! The default fraud rules find what the rig plants, each anomaly once, and hardly anything else.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
 
 use tillstream::effect::{Cause, Context, Effect, Effects, Position, Record};
 use tillstream::event::{Event, Scope};
@@ -18,8 +17,6 @@ use tillstream::time::Timestamp;
 struct Outcome {
     /// Times that a rule fired, by rule and `scope:id`.
     fired: BTreeMap<(String, String), usize>,
-    applied: u32,
-    spent: Duration,
     largest_state_bytes: usize,
 }
 
@@ -50,12 +47,9 @@ fn run(messages: &[Event]) -> Outcome {
                 late: event.time < clock,
                 stores: &stores,
             };
-            let started = Instant::now();
             let mut wake = None;
             let mut fx = Effects::new(context, Cause::Event(event), &mut effects, &mut wake);
             FraudDetection::apply(state, &compiled, event, &mut fx);
-            outcome.spent += started.elapsed();
-            outcome.applied += 1;
         }
         for effect in effects.drain(..) {
             if let Effect::Record(Record::Alert(record)) = effect {
@@ -86,7 +80,7 @@ fn planted(options: Options) -> (Vec<Event>, BTreeMap<(String, String), usize>) 
 fn scenario(seed: u64, anomalies: f64) -> Options {
     let (stores, terminals) = (4, 25);
     let employees = Options::default_employees(stores, terminals);
-    Options { stores, terminals, employees, seed, anomalies, limit: Limit::Events(100_000), ..Options::default() }
+    Options { stores, terminals, employees, seed, anomalies, limit: Limit::Events(60_000), ..Options::default() }
 }
 
 #[test]
@@ -98,14 +92,6 @@ fn what_is_planted_is_found_once_and_little_else() {
             planted.iter().filter(|(what, times)| outcome.fired.get(what).unwrap_or(&0) != *times).collect();
         let unplanted: Vec<_> = outcome.fired.iter().filter(|(what, _)| !planted.contains_key(what)).collect();
         let total: usize = planted.values().sum();
-        eprintln!(
-            "seed {seed}: {total} planted, {} off, {} unplanted; {} applies, {:?} each; largest state {} bytes",
-            missed.len(),
-            unplanted.len(),
-            outcome.applied,
-            outcome.spent / outcome.applied,
-            outcome.largest_state_bytes
-        );
         assert!(missed.is_empty(), "{missed:#?}");
         assert!(unplanted.len() * 50 <= total, "{unplanted:#?}");
         assert!(outcome.largest_state_bytes < 4000, "{}", outcome.largest_state_bytes);

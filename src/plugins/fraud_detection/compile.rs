@@ -68,6 +68,13 @@ pub(super) struct CompiledRule {
     pub(super) revision: u64,
 }
 
+impl CompiledRule {
+    /// True if what was observed, over a sample of that size, is more than the rule allows.
+    pub(super) fn exceeded(&self, observed: f64, sample: u64) -> bool {
+        sample >= u64::from(self.minimum_sample) && observed > self.limit
+    }
+}
+
 /// What is observed.
 #[derive(Debug)]
 pub(super) enum Measure {

@@ -106,30 +106,34 @@ impl Seen<'_> {
                 FieldValue::Number(if self.rule_use.counts { 1.0 } else { 0.0 })
             }
         };
-        let position = fx.context().position;
-        let entry = Entry { time, value, event: state.reference(event, position), antecedent };
         let finding = if rule.window_ms == 0 {
-            Finding {
-                observed: observed(&rule.measure, std::slice::from_ref(&entry), 0).0,
-                sample: 1,
-                contributing: Contributing::Event(entry),
+            // Nothing is remembered of an event that is judged alone and found harmless.
+            let observed = match (&rule.measure, &value) {
+                (Measure::Sum(_), FieldValue::Number(number)) => *number,
+                _ => 1.0,
+            };
+            if !rule.exceeded(observed, 1) {
+                return None;
             }
+            let event = state.reference(event, fx.context().position);
+            Finding { observed, sample: 1, contributing: Contributing::Event(Entry { time, value, event, antecedent }) }
         } else {
+            let event = state.reference(event, fx.context().position);
             let memory = state.rule(rule.key, compiled);
-            let (end_time, range) = memory.insert(entry, rule.window_ms);
+            let (end_time, range) = memory.insert(Entry { time, value, event, antecedent }, rule.window_ms);
+            if cooling(memory.last_alert, time, rule.cooldown_ms) {
+                return None;
+            }
             let others = match rule.measure {
                 Measure::Ratio(_) => memory.counted(end_time, rule.window_ms),
                 _ => 0,
             };
-            if cooling(memory.last_alert, time, rule.cooldown_ms) {
+            let (observed, sample) = observed(&rule.measure, &memory.entries[range.clone()], others);
+            if !rule.exceeded(observed, sample) {
                 return None;
             }
-            let (observed, sample) = observed(&rule.measure, &memory.entries[range.clone()], others);
             Finding { observed, sample, contributing: Contributing::Window(range) }
         };
-        if finding.sample < u64::from(rule.minimum_sample) || finding.observed <= rule.limit {
-            return None;
-        }
         if rule.cooldown_ms > 0 {
             let memory = state.rule(rule.key, compiled);
             if cooling(memory.last_alert, time, rule.cooldown_ms) {

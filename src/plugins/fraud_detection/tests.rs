@@ -159,6 +159,10 @@ fn distinct_sum_and_the_event_alone() {
     assert_eq!(found[0].alert.message, "Rule: 9.99 EUR in 1 payment, limit 9.98 EUR");
     assert_eq!(alerts(&high.apply(&payment(at("09:00:00"), "B2"))).len(), 1, "without a window there is no cooldown");
 
+    let alone = json!({"aggregate": {"kind": "distinct", "of": "data.extra"}, "limit": 0, "windowSeconds": 0});
+    let seven = event("S001/T1", EventType::DrawerOpened, at("09:00:00"), &json!({"employeeId": "X", "extra": 7}));
+    assert_eq!(alerts(&run(&alone).apply(&seven))[0].alert.observed.to_string(), "1", "one value, whatever it is");
+
     let mut by_path = run(&json!({"aggregate": {"kind": "sum", "of": "data.extra.weight"}, "limit": 2}));
     let weighed = |time: &str, extra: Value| {
         let data = json!({"employeeId": "X", "extra": extra});
