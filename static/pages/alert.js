@@ -64,12 +64,15 @@ function Decision({ alert, onSaved }) {
 
 /** The page of one alert. */
 export function AlertPage({ id }) {
-  const { data: alert, error, reload, setData } = useResource(`/api/alerts/${encodeURIComponent(id)}`);
+  const [complete, setComplete] = useState(false);
+  // The events are copied to the alert a moment after it is raised.
+  const { data: alert, error, reload, setData } = useResource(`/api/alerts/${encodeURIComponent(id)}`, {}, { pollMs: complete ? 0 : 2000 });
+  useEffect(() => setComplete(Boolean(alert?.events)), [alert]);
   const [picked, setPicked] = useState(null);
   if (!alert) return html`<p class="crumbs"><a href=${href(['alerts'])}>Alerts</a></p><${ProblemBox} problem=${error} retry=${reload} />${!error && html`<p class="muted">Loading…</p>`}`;
   const events = (alert.events ?? []).map((item) => item.event ?? item);
   return html`<p class="crumbs"><a href=${href(['alerts'])}>Alerts</a></p>
-    <${PageHead} title=${alert.message ?? alert.ruleId} lead=${dateTime(alert.at)}><${Badge} tone=${severityTone(alert.severity)}>${alert.severity}<//><${Badge} tone=${STATUS_TONE[alert.status]}>${alert.status}<//><//>
+    <${PageHead} title=${alert.message ?? alert.ruleId} lead=${dateTime(alert.at)}><${Badge} tone=${severityTone(alert.severity)}>${alert.severity}<//><${Badge} tone=${STATUS_TONE[alert.status]}>${alert.status}<//>${alert.shadow && html`<${Badge}>on trial<//>`}<//>
     <${ProblemBox} problem=${error} retry=${reload} />
     <div class="till">
       <section class="card" aria-label="Why it fired"><h2>Why it fired</h2>

@@ -11,9 +11,9 @@ export const STATUS_TONE = { new: 'bad', acknowledged: 'warn', closed: 'plain' }
 const anyOf = (...values) => [{ value: '', label: 'all' }, ...values.map((value) => ({ value, label: words(value) }))];
 
 function AlertList({ query }) {
-  const { status = '', severity = '', ruleId = '', entity = '' } = query;
-  const list = useList('/api/alerts', { status, severity, ruleId, entity, limit: 50 }, { pollMs: 5000 });
-  const filtered = Boolean(status || severity || ruleId || entity);
+  const { status = '', severity = '', ruleId = '', entity = '', shadow = '' } = query;
+  const list = useList('/api/alerts', { status, severity, ruleId, entity, shadow, limit: 50 }, { pollMs: 5000 });
+  const filtered = Boolean(status || severity || ruleId || entity || shadow);
   const rules = [...new Set(list.items.map((alert) => alert.ruleId))].sort();
   return html`<${PageHead} title="Alerts" lead="What the fraud rules found. Open one to see the events it rests on." />
     <div class="filters">
@@ -22,7 +22,8 @@ function AlertList({ query }) {
       <${Filter} label="Rule" value=${ruleId} list="alert-rules" placeholder="all" onChange=${(value) => setQuery({ ruleId: value })} />
       <datalist id="alert-rules">${rules.map((rule) => html`<option key=${rule} value=${rule} />`)}</datalist>
       <${Filter} label="Employee, card, …" value=${entity} placeholder="all" onChange=${(value) => setQuery({ entity: value })} />
-      ${filtered && html`<button type="button" class="quiet" onClick=${() => setQuery({ status: '', severity: '', ruleId: '', entity: '' })}>Clear filters</button>`}
+      <${Filter} label="Rules" value=${shadow} options=${[{ value: '', label: 'Active' }, { value: 'true', label: 'On trial (shadow)' }]} onChange=${(value) => setQuery({ shadow: value })} />
+      ${filtered && html`<button type="button" class="quiet" onClick=${() => setQuery({ status: '', severity: '', ruleId: '', entity: '', shadow: '' })}>Clear filters</button>`}
     </div>
     <${ProblemBox} problem=${list.error} retry=${list.reload} />
     ${!list.loading && !list.error && list.items.length === 0

@@ -12,6 +12,7 @@ import { Bytes } from '../ui/bytes.js';
 
 const TONE = { open: 'warn', replayed: 'ok', discarded: 'plain' };
 const WORDS = { replay: { did: 'replayed', verb: 'Replay', what: 'They are processed again, each once; what is still wrong comes back here.' }, discard: { did: 'discarded', verb: 'Discard', what: 'They are kept, but nobody is asked about them again.' } };
+const pending = (letter) => letter.status === 'open' && Boolean(letter.replayRequestedAt);
 const letters = (n) => `${count(n)} dead ${n === 1 ? 'letter' : 'letters'}`;
 
 function Detail({ letter, act, onClose }) {
@@ -20,14 +21,15 @@ function Detail({ letter, act, onClose }) {
     <p>${letter.message}</p>
     <dl class="facts">
       ${letter.field && html`<dt>Field</dt><dd class="mono">${letter.field}</dd>`}
-      <dt>Status</dt><dd><${Badge} tone=${TONE[letter.status]}>${letter.status}<//></dd>
+      <dt>Status</dt><dd><${Badge} tone=${TONE[letter.status]}>${letter.status}<//>${pending(letter) && html` <span class="muted">its replay is under way</span>`}</dd>
+      ${letter.entity && html`<dt>Entity</dt><dd>${letter.entity}</dd>`}
       ${letter.plugin && html`<dt>Plugin</dt><dd>${letter.plugin}</dd>`}
       <dt>When</dt><dd>${dateTime(letter.at)}</dd>
       <dt>Where</dt><dd class="mono">${letter.topic} / ${letter.partition} / ${letter.offset}</dd>
       ${letter.key && html`<dt>Key</dt><dd class="mono">${letter.key}</dd>`}
       ${letter.attempts > 0 && html`<dt>Attempts</dt><dd>${letter.attempts}</dd>`}
     </dl>
-    ${letter.status === 'open' && html`<div class="actions section-title"><button type="button" class="primary" onClick=${() => act('replay', [letter.id])}>Replay</button>
+    ${letter.status === 'open' && !pending(letter) && html`<div class="actions section-title"><button type="button" class="primary" onClick=${() => act('replay', [letter.id])}>Replay</button>
       <button type="button" onClick=${() => act('discard', [letter.id])}>Discard</button></div>`}
     <h3>The message as it came</h3><${Bytes} base64=${letter.bytesBase64} />
   </aside>`;
@@ -49,8 +51,8 @@ export default function DeadLetters({ query }) {
   const run = async (action, call) => {
     setBusy(true);
     try {
-      const affected = (await call()) ?? 1;
-      toast(`${letters(affected)} ${WORDS[action].did}.`);
+      const { affected = 1, skipped = 0 } = (await call()) ?? {};
+      toast(`${letters(affected)} ${WORDS[action].did}.${skipped ? ` ${count(skipped)} left out: they still are no valid events.` : ''}`);
       setChosen(new Set());
     } catch (error) {
       toast(`Not ${WORDS[action].did}: ${error.message}`, 'error');
@@ -59,9 +61,9 @@ export default function DeadLetters({ query }) {
       list.reload();
     }
   };
-  const bulk = (action, body) => run(action, async () => (await request('POST', `/api/deadletters/${action}`, { body })).data?.affected);
+  const bulk = (action, body) => run(action, async () => (await request('POST', `/api/deadletters/${action}`, { body })).data);
   const act = (action, ids) => (ids.length === 1
-    ? run(action, async () => { await request('POST', `/api/deadletters/${encodeURIComponent(ids[0])}/${action}`); setPicked((old) => old && { ...old, status: WORDS[action].did }); })
+    ? run(action, async () => { setPicked((await request('POST', `/api/deadletters/${encodeURIComponent(ids[0])}/${action}`)).data); })
     : bulk(action, { ids }));
   const { verb } = WORDS.replay;
   const actSelected = async (action) => {

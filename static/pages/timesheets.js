@@ -76,7 +76,7 @@ export default function TimeSheets({ query }) {
         <tbody>${list.items.map((one) => html`<tr key=${one.id}><th scope="row"><button type="button" class="link" data-row onClick=${() => setQuery({ employeeId: one.employeeId })}>${one.employeeId}</button></th>
           <td class="nowrap">${one.businessDay}</td><td>${one.terminalId} <span class="muted">${one.storeId}</span></td>
           <td class="nowrap">${shortDateTime(one.loginAt)}</td><td class="nowrap">${one.logoutAt ? shortDateTime(one.logoutAt) : html`<${Badge} tone="ok">logged in<//>`}</td>
-          <td class="num">${hours(one.seconds)}</td><td class="num">${hours(one.paidSeconds)}</td>
+          <td class="num">${one.logoutAt ? hours(one.seconds) : html`<span class="muted" title="so far">${hours((Date.now() - new Date(one.loginAt)) / 1000)}…</span>`}</td><td class="num">${one.logoutAt ? hours(one.paidSeconds) : '–'}</td>
           <td>${one.cause && (CAUSE_TONE[one.cause] ? html`<${Badge} tone=${CAUSE_TONE[one.cause]}>${words(one.cause)}<//>` : words(one.cause))} ${(one.flags ?? []).map((flag) => html`<${Badge} key=${flag} tone="warn">${flag}<//> `)}</td></tr>`)}</tbody></table></div></div>`}
     <${More} list=${list} />`;
 }
