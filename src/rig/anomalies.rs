@@ -140,11 +140,11 @@ impl Culprit<'_> {
             Kind::ManualDiscounts => self.repeat(9, |culprit| culprit.basket(Twist::ManualDiscount)),
             Kind::CardInManySales | Kind::LoyaltyInManySales => {}
             Kind::RefundWithoutReceipt => {
-                let amount = self.till.random.between(35_00, 180_00);
+                let amount = self.till.random.between(3_500, 18_000);
                 self.till.refund(self.employee, Some(self.number), false, amount);
             }
             Kind::RefundsPerDay => self.repeat(7, |culprit| {
-                let amount = culprit.till.random.between(4_00, 45_00);
+                let amount = culprit.till.random.between(400, 4_500);
                 culprit.till.refund(culprit.employee, Some(culprit.number), true, amount);
             }),
             Kind::NoSaleDrawer => self.repeat(6, |culprit| {

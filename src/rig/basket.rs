@@ -138,10 +138,10 @@ impl Till {
         self.baskets += 1;
         let customer = match turn.anomaly {
             Some((_, Twist::Loyalty(customer))) => Some(customer),
-            Some(_) => None,
-            None if turn.training => None,
-            None if self.random.percent(45) => customers.visit(self.store, self.cursor, &mut self.random),
-            None => None,
+            None if !turn.training && self.random.percent(45) => {
+                customers.visit(self.store, self.cursor, &mut self.random)
+            }
+            _ => None,
         };
         let habits = customer.map(|customer| customers.habits(customer));
         let card = match (turn.anomaly, &habits) {
@@ -188,7 +188,7 @@ impl Till {
             let product = self.choose(basket, last);
             last = Some(product);
             total += self.add(basket, product);
-            if !matches!(twist, Some(Twist::Voids(..))) && self.random.in_million(12_000) {
+            if twist.is_none() && self.random.in_million(12_000) {
                 self.void_last(basket, "scanned_twice", false);
             }
             if suspend_after == Some(count) {

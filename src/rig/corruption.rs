@@ -18,7 +18,7 @@ pub(super) fn corrupt(event: &[u8], random: &mut Random) -> Vec<u8> {
 }
 
 fn truncated(event: &[u8], random: &mut Random) -> Vec<u8> {
-    event[..1 + random.index(event.len() - 2)].to_vec()
+    event[..=random.index(event.len() - 2)].to_vec()
 }
 
 fn not_utf8(event: &[u8], random: &mut Random) -> Vec<u8> {

@@ -47,6 +47,13 @@ pub(super) struct Employee {
     drawer_at: i64,
 }
 
+/// One store's day; each till takes its part.
+#[derive(Debug)]
+struct DayPlan {
+    tills: Vec<VecDeque<Stint>>,
+    taken: usize,
+}
+
 /// One event, as it leaves a till.
 #[derive(Debug)]
 pub(super) struct Sent {
@@ -68,7 +75,8 @@ pub(super) struct Generator {
     pub(super) customers: Customers,
     pub(super) employees: Vec<Employee>,
     pub(super) terminals: Vec<Terminal>,
-    plans: BTreeMap<(u32, i64), (Vec<VecDeque<Stint>>, usize)>,
+    /// What is left of each store's days, by store and day.
+    plans: BTreeMap<(u32, i64), DayPlan>,
     queue: BinaryHeap<Reverse<(i64, u32)>>,
     pub(super) labels: OpenLabels,
     writer: Writer,
@@ -199,11 +207,13 @@ impl Generator {
             terminal.day += 1;
             terminal.midnight = self.calendar.midnight(terminal.day);
             let key = (terminal.till.store, terminal.day);
-            let (plan, taken) =
-                self.plans.entry(key).or_insert_with(|| (plan_day(&self.options, &self.calendar, key.0, key.1), 0));
-            terminal.stints = std::mem::take(&mut plan[terminal.place]);
-            *taken += 1;
-            if *taken == plan.len() {
+            let plan = self
+                .plans
+                .entry(key)
+                .or_insert_with(|| DayPlan { tills: plan_day(&self.options, &self.calendar, key.0, key.1), taken: 0 });
+            terminal.stints = std::mem::take(&mut plan.tills[terminal.place]);
+            plan.taken += 1;
+            if plan.taken == plan.tills.len() {
                 self.plans.remove(&key);
             }
             return;
@@ -246,7 +256,7 @@ impl Generator {
         if till.random.in_million(4000 / rare) && now - employee.refund_at > 10 * HOUR {
             employee.refund_at = now;
             let receipt = till.random.percent(85);
-            let amount = till.random.between(1_00, 25_00);
+            let amount = till.random.between(100, 2_500);
             return till.refund(stint.employee, None, receipt, amount);
         }
         if till.random.in_million(4000 / rare) && now - employee.drawer_at > 6 * HOUR {

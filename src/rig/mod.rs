@@ -36,6 +36,7 @@ pub use scenario::{Limit, Options, Pace};
 use crate::time::Timestamp;
 use faults::Faults;
 use generator::Generator;
+use writer::TerminalNames;
 
 /// The messages of a scenario, in the order in which they are sent.
 #[derive(Debug)]
@@ -57,9 +58,9 @@ impl Rig {
     pub fn new(options: Options) -> Self {
         assert!(options.stores > 0 && options.terminals > 0, "a scenario has at least one store with one terminal");
         let now = options.start;
-        let terminals = options.terminals_total();
-        let generator = Generator::new(options.clone());
-        let faults = Faults::new(&options, (0..terminals).map(|terminal| generator.names(terminal).id.clone()));
+        let names = |terminal| TerminalNames::new(terminal / options.terminals, terminal).id;
+        let faults = Faults::new(&options, (0..options.terminals_total()).map(names));
+        let generator = Generator::new(options);
         Self { generator, faults, waiting: VecDeque::new(), labels: Vec::new(), now, finished: false }
     }
 

@@ -1,4 +1,4 @@
-//! Seeded randomness that gives the same numbers on every machine: ChaCha8 and integers, no floating-point functions.
+//! Seeded randomness that gives the same numbers on every machine: `ChaCha8` and integers, no floating-point functions.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng};

@@ -83,11 +83,12 @@ impl<'a> Shift<'a> {
             self.random.shuffle(&mut free);
         }
         let mut places: Vec<Place> = Vec::with_capacity(crew.len());
-        for (employee, till) in crew.into_iter().zip(free.drain(..).collect::<Vec<_>>()) {
+        for (employee, till) in crew.into_iter().zip(free) {
             let from = self.first_login(places.len());
             places.push(Place { employee, till, from });
         }
-        free = (0..self.tills).filter(|till| places.iter().all(|place| place.till != *till)).collect();
+        let mut free: Vec<usize> =
+            (0..self.tills).filter(|till| places.iter().all(|place| place.till != *till)).collect();
         let length = self.end - self.begin;
         for third in 1..3 {
             let boundary = self.begin + length * third / 3 + self.random.between(-10 * MINUTE, 10 * MINUTE);

@@ -5,6 +5,8 @@
 
 mod bus;
 mod http;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 
