@@ -3,6 +3,7 @@
 //! Owns the exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
 pub mod rig;
+pub mod stub;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Rig(rig::RigArgs),
+    Stub(stub::StubArgs),
 }
 
 /// Wrong usage or configuration: the process ends with 2 instead of 1.
@@ -38,6 +40,7 @@ pub fn usage(message: impl Into<String>) -> anyhow::Error {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Rig(args) => rig::run(&args),
+        Command::Stub(args) => stub::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

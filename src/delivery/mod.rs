@@ -1,10 +1,19 @@
 //! Delivery: what has been committed goes out, to the bus and to remote systems, each once.
 
+pub mod breaker;
+mod cache;
+pub mod dispatcher;
+mod http_call;
+mod notice;
 pub mod relay;
+mod reply;
+pub mod stub_customers;
 
 use std::time::Duration;
 
 use rand::RngExt;
+
+pub use notice::HttpNotice;
 
 /// A pause that doubles with each failure up to a limit, of which a random part is waited ("full jitter"), so that many
 /// callers that failed together do not come back together.

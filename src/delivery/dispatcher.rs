@@ -1,0 +1,270 @@
+//! The dispatcher: HTTP effects that have been committed, called, and their answers put into the outbox.
+//!
+//! All state that matters is in the store. A call is ended by one transaction that removes it and writes its answer, so
+//! an answer reaches the bus once; a crash between call and transaction repeats the `GET`, which is harmless. Calls run
+//! next to each other, bounded in all and per host, so that a slow host holds up no other. Time-outs, lost connections and
+//! statuses from 500 are tried again after a pause with jitter, up to the request's attempts; while the host's breaker is
+//! open, calls end at once with `circuit_open`, since a till waits for them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::{Notify, Semaphore};
+
+use super::breaker::Breaker;
+use super::cache::Answers;
+use super::http_call::{self, Answered, CallError};
+use super::reply;
+use super::{Backoff, HttpNotice};
+use crate::config::Secret;
+use crate::effect::{HttpRequest, Service};
+use crate::event::ReplyOutcome;
+use crate::store::{HttpRow, Store, StoreError};
+use crate::time::Timestamp;
+
+/// Calls at work at once, those that wait for their host included.
+const IN_FLIGHT_MAX: usize = 256;
+/// Requests to one host at once.
+const IN_FLIGHT_PER_HOST_MAX: usize = 64;
+/// Without being woken, the dispatcher looks this often.
+const POLL: Duration = Duration::from_millis(500);
+const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10) };
+const STORE_AWAY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
+
+/// Where the remote systems are.
+#[derive(Debug, Clone, Default)]
+pub struct Endpoints {
+    /// `customers.url`.
+    pub customers: Option<Secret>,
+}
+
+impl Endpoints {
+    fn of(&self, service: Service) -> Option<&str> {
+        match service {
+            Service::Customers => self.customers.as_ref().map(Secret::reveal),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Host {
+    slots: Semaphore,
+    breaker: Mutex<Breaker>,
+}
+
+impl Host {
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the dispatcher has done since the process started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DispatcherFigures {
+    /// Calls that got an answer, from the cache included.
+    pub answered: u64,
+    /// Calls that came to nothing.
+    pub failed: u64,
+    /// Attempts that failed and were followed by another.
+    pub retried: u64,
+    /// Answers that were used again.
+    pub cached: u64,
+    /// Breaker of each remote system: `closed`, `open` or `half_open`.
+    pub breakers: Vec<(&'static str, &'static str)>,
+}
+
+type Listener = Box<dyn Fn(HttpNotice) + Send + Sync>;
+
+/// Makes the calls that plugins asked for.
+pub struct Dispatcher {
+    store: Store,
+    endpoints: Endpoints,
+    wake: Arc<Notify>,
+    relay: Arc<Notify>,
+    listener: Listener,
+    client: reqwest::Client,
+    answers: Answers,
+    hosts: HashMap<Service, Host>,
+    answered: AtomicU64,
+    failed: AtomicU64,
+    retried: AtomicU64,
+    cached: AtomicU64,
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatcher").field("figures", &self.figures()).finish_non_exhaustive()
+    }
+}
+
+impl Dispatcher {
+    /// A dispatcher that looks for calls whenever `wake` is notified, notifies `relay` when an answer is in the outbox, and
+    /// tells `listener` how each call ended, once that is committed.
+    pub fn new(
+        store: Store,
+        endpoints: Endpoints,
+        wake: Arc<Notify>,
+        relay: Arc<Notify>,
+        listener: impl Fn(HttpNotice) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let host = || Host { slots: Semaphore::new(IN_FLIGHT_PER_HOST_MAX), breaker: Mutex::new(Breaker::default()) };
+        Arc::new(Self {
+            store,
+            endpoints,
+            wake,
+            relay,
+            listener: Box::new(listener),
+            client: http_call::client(),
+            answers: Answers::new(),
+            hosts: HashMap::from([(Service::Customers, host())]),
+            answered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            retried: AtomicU64::new(0),
+            cached: AtomicU64::new(0),
+        })
+    }
+
+    /// Makes calls until the future is dropped, which is safe at any moment. Only one may run at a time.
+    pub async fn run(&self) {
+        let mut at_work = HashSet::new();
+        let mut calls = FuturesUnordered::new();
+        let mut failures = 0;
+        loop {
+            let free = IN_FLIGHT_MAX - at_work.len();
+            if free > 0 {
+                // Those at work are still due in the store.
+                match self.store.http_due(Timestamp::now(), at_work.len() + free).await {
+                    Ok(due) => {
+                        failures = 0;
+                        for row in due {
+                            if at_work.len() < IN_FLIGHT_MAX && at_work.insert(row.effect.id.clone()) {
+                                calls.push(self.serve(row));
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        failures += 1;
+                        if failures == 1 {
+                            tracing::warn!(%error, "HTTP calls that are due cannot be read; trying again");
+                        }
+                    }
+                }
+            }
+            let patience = if failures > 0 { STORE_AWAY.pause(failures) } else { POLL };
+            tokio::select! {
+                Some(finished) = calls.next() => { at_work.remove::<str>(&finished); }
+                () = self.wake.notified(), if failures == 0 && at_work.len() < IN_FLIGHT_MAX => {}
+                () = tokio::time::sleep(patience) => {}
+            }
+            // Take all that are finished before the store is asked again.
+            while let Some(Some(finished)) = futures_util::FutureExt::now_or_never(calls.next()) {
+                at_work.remove::<str>(&finished);
+            }
+        }
+    }
+
+    /// True if no call waits or is at work; their answers may still be in the outbox.
+    ///
+    /// # Errors
+    /// Faults of the store: it is not known.
+    pub async fn is_idle(&self) -> Result<bool, StoreError> {
+        Ok(self.store.http_depth().await? == 0)
+    }
+
+    /// What it has done.
+    #[must_use]
+    pub fn figures(&self) -> DispatcherFigures {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DispatcherFigures {
+            answered: load(&self.answered),
+            failed: load(&self.failed),
+            retried: load(&self.retried),
+            cached: load(&self.cached),
+            breakers: vec![("customers", self.hosts[&Service::Customers].breaker().state())],
+        }
+    }
+
+    /// Makes one attempt of a call and writes down how it went. Returns the call's id.
+    async fn serve(&self, row: HttpRow) -> String {
+        let id = row.effect.id.clone();
+        if let Err(error) = self.attempt(row).await {
+            // It is still due and will be tried again.
+            tracing::warn!(%error, call = id, "the outcome of an HTTP call could not be stored");
+            tokio::time::sleep(STORE_AWAY.pause(3)).await;
+        }
+        id
+    }
+
+    async fn attempt(&self, row: HttpRow) -> Result<(), StoreError> {
+        let HttpRow { effect, attempts, .. } = row;
+        let begun = Instant::now();
+        let result = self.answers.get(&effect.request, self.call(&effect.request)).await;
+        let attempts = attempts.saturating_add(1);
+        let (outcome, cached) = match result {
+            Ok((answered, cached)) => (answered.into_outcome(), cached),
+            Err(error) if error.is_fault_of_host() && attempts < effect.request.attempts => {
+                let next = Timestamp::now().plus_millis(millis(RETRY.pause(attempts)));
+                self.retried.fetch_add(1, Ordering::Relaxed);
+                return self.store.http_attempt_failed(&effect.id, attempts, next, &error.cause()).await;
+            }
+            Err(error) => (ReplyOutcome::Failed { error: error.cause() }, false),
+        };
+        let (records, outcome) = reply::records(&effect, outcome);
+        if !self.store.http_done(&effect.id, records, None).await? {
+            return Ok(());
+        }
+        self.relay.notify_one();
+        let counter = if matches!(outcome, ReplyOutcome::Answered { .. }) { &self.answered } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.cached.fetch_add(u64::from(cached), Ordering::Relaxed);
+        let (status, error) = match outcome {
+            ReplyOutcome::Answered { status, .. } => (Some(status), None),
+            ReplyOutcome::Failed { error } => (None, Some(error)),
+        };
+        (self.listener)(HttpNotice {
+            id: effect.id,
+            plugin: effect.plugin,
+            terminal: effect.terminal,
+            at: effect.at,
+            path: effect.request.path,
+            status,
+            error,
+            attempts,
+            cached,
+            duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        Ok(())
+    }
+
+    /// One request to the remote system, if its breaker lets it through.
+    async fn call(&self, request: &HttpRequest) -> Result<Answered, CallError> {
+        let base = self.endpoints.of(request.service).ok_or(CallError::NotConfigured)?;
+        let address = http_call::address(base, &request.path)?;
+        let host = &self.hosts[&request.service];
+        let timeout = Duration::from_millis(request.timeout_ms);
+        let _slot = host.slots.acquire().await.expect("the semaphore is never closed");
+        if !host.breaker().admits(Instant::now(), timeout) {
+            return Err(CallError::CircuitOpen);
+        }
+        let result = http_call::get(&self.client, &address, timeout, &request.keep).await;
+        match result {
+            Err(error) if error.is_fault_of_host() => {
+                if host.breaker().failed(Instant::now()) {
+                    tracing::warn!(service = ?request.service, cause = error.cause(), "too many calls failed: paused");
+                }
+            }
+            _ => host.breaker().succeeded(),
+        }
+        result
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
