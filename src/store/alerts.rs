@@ -318,7 +318,12 @@ queries! {
         Ok(alert)
     }
 
-    pub(in crate::store) fn change(db: &mut Db, id: &str, change: &AlertChange, actor: &str) -> Result<Alert, StoreError> {
+    pub(in crate::store) fn change(
+        db: &mut Db,
+        id: &str,
+        change: &AlertChange,
+        actor: &str,
+    ) -> Result<Alert, StoreError> {
         db.transaction(|db| {
             let old = one(db, id)?;
             let mut new = old.clone();

@@ -86,10 +86,16 @@ impl Store {
 queries! {
     use diesel::prelude::*;
 
-    pub(in crate::store) fn page(db: &mut Db, plugin: Option<&str>, cut: &Cut<i64>) -> Result<Page<AuditEntry>, StoreError> {
+    pub(in crate::store) fn page(
+        db: &mut Db,
+        plugin: Option<&str>,
+        cut: &Cut<i64>,
+    ) -> Result<Page<AuditEntry>, StoreError> {
         let mut query = audit::table.into_boxed().order(audit::id.desc()).limit(cut.rows());
         if let Some(name) = plugin {
-            query = query.filter(audit::subject.eq(name)).filter(audit::action.eq_any(["plugin.change", "plugin.defaults"]));
+            query = query
+                .filter(audit::subject.eq(name))
+                .filter(audit::action.eq_any(["plugin.change", "plugin.defaults"]));
         }
         if let Some(after) = cut.after {
             query = query.filter(audit::id.lt(after));
@@ -102,7 +108,11 @@ queries! {
     pub(in crate::store) fn write(db: &mut Db, entry: &NewEntry<'_>) -> Result<(), StoreError> {
         diesel::insert_into(audit::table)
             .values((
-                (audit::at.eq(Timestamp::now().as_millis()), audit::actor.eq(entry.actor), audit::action.eq(entry.action)),
+                (
+                    audit::at.eq(Timestamp::now().as_millis()),
+                    audit::actor.eq(entry.actor),
+                    audit::action.eq(entry.action),
+                ),
                 (audit::subject.eq(entry.subject), audit::revision.eq(entry.revision)),
                 audit::settings_epoch.eq(entry.settings_epoch),
                 (

@@ -29,7 +29,11 @@ queries! {
         match db.transaction(|db| write(db, commit)) {
             // The version or the settings have moved on: maybe by this very commit, whose outcome was not known.
             Err(error @ (StoreError::Fenced(_) | StoreError::SettingsMoved)) => {
-                if queries::offsets::already_done(db, &commit.partitions, commit.settings_epoch)? { Ok(()) } else { Err(error) }
+                if queries::offsets::already_done(db, &commit.partitions, commit.settings_epoch)? {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
             }
             outcome => outcome,
         }

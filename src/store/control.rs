@@ -150,8 +150,15 @@ queries! {
             for row in added {
                 diesel::insert_into(plugins::table)
                     .values((
-                        (plugins::name.eq(&row.name), plugins::active.eq(row.active), plugins::revision.eq(row.revision)),
-                        (plugins::eligibility.eq(row.eligibility.to_string()), plugins::settings.eq(row.settings.to_string())),
+                        (
+                            plugins::name.eq(&row.name),
+                            plugins::active.eq(row.active),
+                            plugins::revision.eq(row.revision),
+                        ),
+                        (
+                            plugins::eligibility.eq(row.eligibility.to_string()),
+                            plugins::settings.eq(row.settings.to_string()),
+                        ),
                     ))
                     .execute(db)?;
                 let entry = NewEntry {

@@ -277,7 +277,11 @@ queries! {
         rows.into_iter().map(|row| Ok(row.into_stored()?.letter)).collect()
     }
 
-    pub(in crate::store) fn discard(db: &mut Db, selection: &DeadLetterSelection, actor: &str) -> Result<usize, StoreError> {
+    pub(in crate::store) fn discard(
+        db: &mut Db,
+        selection: &DeadLetterSelection,
+        actor: &str,
+    ) -> Result<usize, StoreError> {
         db.transaction(|db| {
             let ids: Vec<_> = select(db, selection)?.into_iter().map(|letter| letter.id).collect();
             for chunk in ids.chunks(ROWS_PER_STATEMENT) {
@@ -313,7 +317,10 @@ queries! {
     fn decided(db: &mut Db, action: &str, actor: &str, ids: &[String]) -> Result<usize, StoreError> {
         if !ids.is_empty() {
             let (subject, new) = audited(ids);
-            queries::audit::write(db, &NewEntry { actor, action, subject: &subject, new: Some(new), ..NewEntry::default() })?;
+            queries::audit::write(
+                db,
+                &NewEntry { actor, action, subject: &subject, new: Some(new), ..NewEntry::default() },
+            )?;
         }
         Ok(ids.len())
     }
@@ -327,7 +334,8 @@ queries! {
                 .select((dead_letters::id, dead_letters::attempts))
                 .load(db)?;
             let attempts = |id: &str| known.iter().find(|(known, _)| known == id).map_or(-1, |(_, attempts)| *attempts);
-            let rows = chunk.iter().map(|letter| NewRow::new(letter, attempts(&letter.id))).collect::<Result<Vec<_>, _>>()?;
+            let rows =
+                chunk.iter().map(|letter| NewRow::new(letter, attempts(&letter.id))).collect::<Result<Vec<_>, _>>()?;
             diesel::replace_into(dead_letters::table).values(rows).execute(db)?;
         }
         Ok(())

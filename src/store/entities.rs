@@ -133,7 +133,11 @@ queries! {
         Ok(found)
     }
 
-    pub(in crate::store) fn load_windows(db: &mut Db, partition: u32, sources: &[String]) -> Result<Vec<WindowRow>, StoreError> {
+    pub(in crate::store) fn load_windows(
+        db: &mut Db,
+        partition: u32,
+        sources: &[String],
+    ) -> Result<Vec<WindowRow>, StoreError> {
         let mut found = Vec::with_capacity(sources.len());
         for chunk in sources.chunks(ROWS_PER_STATEMENT) {
             let rows: Vec<(String, Vec<u8>)> = windows::table
@@ -141,7 +145,11 @@ queries! {
                 .filter(windows::source.eq_any(chunk))
                 .select((windows::source, windows::state))
                 .load(db)?;
-            found.extend(rows.into_iter().map(|(source, state)| WindowRow { partition, source, window: Bytes::from(state) }));
+            found.extend(rows.into_iter().map(|(source, state)| WindowRow {
+                partition,
+                source,
+                window: Bytes::from(state),
+            }));
         }
         Ok(found)
     }
@@ -159,7 +167,11 @@ queries! {
             let values = chunk
                 .iter()
                 .map(|row| {
-                    Ok(NewWindow { partition: window_partition(row.partition)?, source: &row.source, state: &row.window })
+                    Ok(NewWindow {
+                        partition: window_partition(row.partition)?,
+                        source: &row.source,
+                        state: &row.window,
+                    })
                 })
                 .collect::<Result<Vec<_>, StoreError>>()?;
             diesel::replace_into(windows::table).values(values).execute(db)?;

@@ -89,7 +89,12 @@ queries! {
                 .iter()
                 .map(|effect| {
                     let text = serde_json::to_string(effect).map_err(|error| StoreError::Refused(error.to_string()))?;
-                    Ok(NewCall { id: &effect.id, effect: text, attempts: 0, next_attempt_at: Timestamp::MIN.as_millis() })
+                    Ok(NewCall {
+                        id: &effect.id,
+                        effect: text,
+                        attempts: 0,
+                        next_attempt_at: Timestamp::MIN.as_millis(),
+                    })
                 })
                 .collect::<Result<Vec<_>, StoreError>>()?;
             diesel::insert_into(http_calls::table).values(values).execute(db)?;

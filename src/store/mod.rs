@@ -7,6 +7,7 @@
 mod age_prompts;
 mod alerts;
 mod audit;
+mod backup;
 mod checkpoint;
 mod commit;
 mod connection;
@@ -46,7 +47,7 @@ pub use outbox::lane;
 pub use recommendations::RecommendationStat;
 pub use sessions::{SessionFilter, SessionGroup, SessionTotal};
 
-use connection::Database;
+use connection::{Database, Target};
 use threads::{Durability, Queue};
 
 /// The queries of all files, for SQLite.
@@ -76,6 +77,7 @@ struct Inner {
     writes: Queue,
     reads: Queue,
     checkpointer: Option<checkpoint::Checkpointer>,
+    target: Target,
     /// Held as long as the store is open, so that no second process uses the same file.
     lock: std::sync::Mutex<Option<std::fs::File>>,
 }

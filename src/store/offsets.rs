@@ -115,7 +115,9 @@ queries! {
                         (offsets::settings_epoch.eq(NEVER_USED), offsets::extra.eq(Vec::new())),
                     ))
                     .execute(db)?;
-                diesel::update(offsets::table.find((topic, number))).set(offsets::epoch.eq(offsets::epoch + 1)).execute(db)?;
+                diesel::update(offsets::table.find((topic, number)))
+                    .set(offsets::epoch.eq(offsets::epoch + 1))
+                    .execute(db)?;
                 rows.push(offsets::table.find((topic, number)).first::<OffsetsRow>(db)?.into_row()?);
             }
             Ok(rows)
@@ -153,7 +155,9 @@ queries! {
 
     /// The settings have changed.
     pub(in crate::store) fn raise_settings(db: &mut Db) -> Result<i64, StoreError> {
-        diesel::update(settings_epoch::table.find(1)).set(settings_epoch::epoch.eq(settings_epoch::epoch + 1)).execute(db)?;
+        diesel::update(settings_epoch::table.find(1))
+            .set(settings_epoch::epoch.eq(settings_epoch::epoch + 1))
+            .execute(db)?;
         Ok(settings_epoch::table.find(1).select(settings_epoch::epoch).first(db)?)
     }
 
@@ -193,7 +197,11 @@ queries! {
     }
 
     /// True if the store stands exactly where this commit would have left it: then it has been done.
-    pub(in crate::store) fn already_done(db: &mut Db, commits: &[PartitionCommit], settings: i64) -> Result<bool, StoreError> {
+    pub(in crate::store) fn already_done(
+        db: &mut Db,
+        commits: &[PartitionCommit],
+        settings: i64,
+    ) -> Result<bool, StoreError> {
         for PartitionCommit { row } in commits {
             let (topic, number) = (row.partition.topic.name(), partition_number(row.partition)?);
             let stored: Option<OffsetsRow> = offsets::table.find((topic, number)).first(db).optional()?;

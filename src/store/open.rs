@@ -57,10 +57,10 @@ impl Store {
         let writes = Queue::start("store-write", writers)?;
         let reads = Queue::start("store-read", readers)?;
         let checkpointer = match target {
-            Target::Sqlite(_) => Some(Checkpointer::start(target, writes.sender())?),
+            Target::Sqlite(_) => Some(Checkpointer::start(target.clone(), writes.sender())?),
             Target::Mysql(_) => None,
         };
-        Ok(Self { inner: Arc::new(Inner { writes, reads, checkpointer, lock: Mutex::new(lock) }) })
+        Ok(Self { inner: Arc::new(Inner { writes, reads, checkpointer, target, lock: Mutex::new(lock) }) })
     }
 
     /// Finishes what is queued, copies the write-ahead log into the database and gives the file free. Every later call
@@ -167,7 +167,11 @@ type Mismatch = Option<(String, String)>;
 queries! {
     use diesel::prelude::*;
 
-    pub(in crate::store) fn bind(db: &mut Db, identity: &str, partitions: &str) -> Result<(Mismatch, Mismatch), StoreError> {
+    pub(in crate::store) fn bind(
+        db: &mut Db,
+        identity: &str,
+        partitions: &str,
+    ) -> Result<(Mismatch, Mismatch), StoreError> {
         db.transaction(|db| Ok((remember(db, "bus_identity", identity)?, remember(db, "bus_partitions", partitions)?)))
     }
 

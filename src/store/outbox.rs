@@ -107,7 +107,12 @@ queries! {
         Ok(outbox::table.select(outbox::lane).distinct().order(outbox::lane).load(db)?)
     }
 
-    pub(in crate::store) fn after(db: &mut Db, lane: &str, seq: i64, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    pub(in crate::store) fn after(
+        db: &mut Db,
+        lane: &str,
+        seq: i64,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
         let rows: Vec<(i64, Vec<u8>)> = outbox::table
             .filter(outbox::lane.eq(lane).and(outbox::seq.gt(seq)))
             .order(outbox::seq)
@@ -152,7 +157,9 @@ queries! {
         }
         // The update comes first: it takes the row's lock at once, where the insert would share it and then deadlock.
         if raise(db, lane)? == 0 {
-            diesel::insert_or_ignore_into(lanes::table).values((lanes::lane.eq(lane), lanes::next_seq.eq(1_i64))).execute(db)?;
+            diesel::insert_or_ignore_into(lanes::table)
+                .values((lanes::lane.eq(lane), lanes::next_seq.eq(1_i64)))
+                .execute(db)?;
             raise(db, lane)?;
         }
         let next: i64 = lanes::table.find(lane).select(lanes::next_seq).first(db)?;

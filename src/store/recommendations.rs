@@ -74,7 +74,12 @@ queries! {
             .load(db)?;
         Ok(rows
             .into_iter()
-            .map(|(product_id, recommended, made, taken_up)| RecommendationStat { product_id, recommended, made, taken_up })
+            .map(|(product_id, recommended, made, taken_up)| RecommendationStat {
+                product_id,
+                recommended,
+                made,
+                taken_up,
+            })
             .collect())
     }
 }

@@ -87,3 +87,15 @@ async fn a_closed_store_says_so_and_opens_again() {
         assert_eq!(again.partitions().await.unwrap()[0].next_offset, 10);
     }
 }
+
+#[tokio::test]
+async fn a_copy_made_while_the_store_is_open_is_a_whole_store() {
+    let fixture = Fixture::sqlite().await;
+    commit_now(&fixture.store, taken(&fixture.store, 10).await).await;
+    let copy = fixture.directory.path().join("backup.db");
+    fixture.store.copy_to(&copy).await.unwrap();
+    let again = fixture.store.copy_to(&copy).await;
+    assert!(matches!(&again, Err(StoreError::Misconfigured(text)) if text.contains("exists")), "{again:?}");
+    let restored = Store::open(&format!("sqlite:{}", copy.display())).await.unwrap();
+    assert_eq!(restored.partitions().await.unwrap()[0].next_offset, 10);
+}
