@@ -243,6 +243,7 @@ pub fn new_token() -> (String, String) {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::ResponseError;
     use actix_web::test::TestRequest;
 
     use super::*;
@@ -261,7 +262,7 @@ mod tests {
     }
 
     fn status(access: &Access, request: TestRequest) -> Option<u16> {
-        access.check(&request.to_srv_request()).err().map(|problem| problem.status())
+        access.check(&request.to_srv_request()).err().map(|problem| problem.status_code().as_u16())
     }
 
     fn from_host(host: &str) -> TestRequest {

@@ -30,7 +30,7 @@ impl AppState {
     pub(super) fn begin_of(&self, when: When) -> Timestamp {
         match when {
             When::At(time) => time,
-            When::Day(day) => begins(&self.stores(), day).into_iter().min().unwrap_or(Timestamp::MIN),
+            When::Day(day) => begins(self.control.snapshot().stores(), day).into_iter().min().unwrap_or(Timestamp::MIN),
         }
     }
 
@@ -38,7 +38,7 @@ impl AppState {
     pub(super) fn end_before(&self, when: When) -> Timestamp {
         match when {
             When::At(time) => time,
-            When::Day(day) => begins(&self.stores(), day).into_iter().max().unwrap_or(Timestamp::MAX),
+            When::Day(day) => begins(self.control.snapshot().stores(), day).into_iter().max().unwrap_or(Timestamp::MAX),
         }
     }
 }

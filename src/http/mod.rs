@@ -19,11 +19,14 @@ mod metrics;
 mod openapi;
 mod page;
 mod params;
+mod plugins;
+mod preconditions;
 mod problem;
 mod recent_events;
 mod replay;
 mod server;
 mod session;
+mod stores;
 mod system;
 mod timesheets;
 
@@ -40,6 +43,7 @@ pub use server::{Running, ServeError, serve};
 
 use crate::bus::Bus;
 use crate::config::Config;
+use crate::control::Control;
 use crate::feed::Feed;
 use crate::status::Status;
 use crate::store::Store;
@@ -53,16 +57,12 @@ pub struct AppState {
     pub bus: Arc<dyn Bus>,
     /// What was decided and found.
     pub store: Store,
+    /// The truth about plugins and stores.
+    pub control: Arc<Control>,
     /// What was committed last.
     pub feed: Feed,
     /// What the process is doing.
     pub status: Arc<Status>,
-}
-
-impl AppState {
-    fn stores(&self) -> crate::stores::Stores {
-        crate::stores::Stores::default()
-    }
 }
 
 impl std::fmt::Debug for AppState {
@@ -90,6 +90,12 @@ fn routes(config: &mut ServiceConfig<'_>) {
         .service(session::log_out)
         .service(events::append)
         .service(recent_events::list)
+        .service(plugins::list)
+        .service(plugins::show)
+        .service(plugins::change)
+        .service(plugins::history)
+        .service(stores::show)
+        .service(stores::replace)
         .service(alerts::list)
         .service(alerts::show)
         .service(alerts::change)

@@ -131,10 +131,6 @@ impl Problem {
         problem
     }
 
-    pub(super) const fn status(&self) -> u16 {
-        self.status
-    }
-
     pub(super) fn response(&self) -> HttpResponse<BoxBody> {
         let status = self.status_code();
         let mut response = HttpResponse::build(status);
