@@ -142,7 +142,9 @@ fn speed_batches_and_deaths_do_not_change_the_order() {
             if random.random_bool(0.3) {
                 chunks.extend(owner.live.clock_chunks());
             }
-            chunks.into_iter().for_each(|(target, chunk)| rekeyed[target as usize].push(chunk));
+            for (target, chunk) in chunks {
+                rekeyed[target as usize].push(chunk);
+            }
         }
         for chunks in &mut rekeyed {
             let end = |source| Chunk { source, from: 0, to: 0, clock: Timestamp::MAX, events: Vec::new() };
