@@ -101,6 +101,8 @@ impl Site {
     pub(crate) fn catch_up_until_killed(&self, shards: u32) -> bool {
         let before = results::progress(&self.path("store.db"));
         let mut command = self.serve(shards);
+        // Small batches: there is enough left for the next kill, and their size must not matter either.
+        command.env("TILLSTREAM__PROCESSOR__BATCHEVENTSMAX", "200");
         let mut processor = Running(command.stdout(Stdio::null()).spawn().expect("the processor starts"));
         loop {
             if let Some(status) = processor.0.try_wait().expect("the processor can be asked") {
