@@ -2,8 +2,12 @@
 //!
 //! Owns the exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
+pub mod plugins;
 pub mod rig;
+mod server_args;
 pub mod stub;
+pub mod tail;
+pub mod token;
 
 use std::process::ExitCode;
 
@@ -23,6 +27,9 @@ pub struct Cli {
 enum Command {
     Rig(rig::RigArgs),
     Stub(stub::StubArgs),
+    Tail(tail::TailArgs),
+    Plugins(plugins::PluginsArgs),
+    Token(token::TokenArgs),
 }
 
 /// Wrong usage or configuration: the process ends with 2 instead of 1.
@@ -40,6 +47,9 @@ pub fn usage(message: impl Into<String>) -> anyhow::Error {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Rig(args) => rig::run(&args),
+        Command::Tail(args) => tail::run(&args),
+        Command::Plugins(args) => plugins::run(&args),
+        Command::Token(args) => token::run(&args),
         Command::Stub(args) => stub::run(&args),
     };
     match result {

@@ -1,0 +1,216 @@
+//! The HTTP server as a client meets it: a real server on a port of its own, a real embedded bus and a real SQLite store.
+
+#[path = "support/http_client.rs"]
+mod http_client;
+
+use http_client::{Client, login};
+use serde_json::json;
+use tillstream::feed::{FeedBody, FeedItem, FeedKind};
+use tillstream::time::Timestamp;
+
+const PLUGIN: &str = "/api/plugins/age-verification";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_event_is_on_the_bus_and_can_be_read_back() {
+    let client = Client::start().await;
+    let answer = client.post_event(&login("e1", "T1")).await;
+    assert_eq!((answer.status, &answer.body), (202, &json!({"accepted": 1, "rejected": []})));
+    let events = client.get("/api/events?terminal=T1&type=pos.employee.*").await;
+    assert_eq!(events.status, 200);
+    assert_eq!(events.body["items"][0]["id"], "e1");
+    assert_eq!(client.get("/api/events?terminal=T2").await.body["items"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_event_is_refused_and_a_batch_lists_those_left_out() {
+    let client = Client::start().await;
+    let mut wrong = login("e1", "T1");
+    wrong["data"] = json!({});
+    let answer = client.post_event(&wrong).await;
+    assert_eq!(answer.status, 422);
+    assert_eq!(answer.content_type, "application/problem+json");
+    assert_eq!(answer.body["errors"][0]["field"], "data.employeeId");
+
+    let batch = json!([login("e2", "T1"), wrong, login("e3", "T2")]);
+    let answer = client.post("/api/events", "application/cloudevents-batch+json", &batch.to_string()).await;
+    assert_eq!((answer.status, &answer.body["accepted"]), (202, &json!(2)));
+    assert_eq!(answer.body["rejected"][0]["index"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_binary_event_is_the_same_event() {
+    let client = Client::start().await;
+    let headers = [
+        ("ce-specversion", "1.0"),
+        ("ce-id", "e1"),
+        ("ce-type", "pos.employee.logged_in"),
+        ("ce-source", "/stores/S1/terminals/T1"),
+        ("ce-time", "2026-01-05T06:00:00Z"),
+        ("content-type", "application/json"),
+    ];
+    let answer = client.send("POST", "/api/events", &headers, r#"{"employeeId":"E1"}"#).await;
+    assert_eq!(answer.status, 202, "{}", answer.body);
+    assert_eq!(client.get("/api/events").await.body["items"][0]["source"], "/stores/S1/terminals/T1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_page_from_the_newest_to_the_oldest_without_loss() {
+    let client = Client::start().await;
+    let batch: Vec<_> = (0..500).map(|n| login(&format!("e{n}"), &format!("T{}", n % 7))).collect();
+    client.post("/api/events", "application/cloudevents-batch+json", &json!(batch).to_string()).await;
+    let mut seen = std::collections::BTreeSet::new();
+    let mut path = "/api/events?limit=99".to_owned();
+    loop {
+        let page = client.get(&path).await;
+        for event in page.body["items"].as_array().unwrap() {
+            assert!(seen.insert(event["id"].as_str().unwrap().to_owned()), "twice: {event}");
+        }
+        let Some(next) = page.body["next"].as_str() else { break };
+        path = format!("/api/events?limit=99&cursor={next}");
+    }
+    assert_eq!(seen.len(), 500);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_who_change_the_same_revision_one_is_told_of_the_other() {
+    let client = Client::start().await;
+    let before = client.get(PLUGIN).await;
+    let tag = before.etag.clone().unwrap();
+    let headers = [("if-match", tag.as_str()), ("content-type", "application/merge-patch+json")];
+    let active = before.body["active"].as_bool().unwrap();
+    let change = json!({"active": !active, "reason": "stock-taking"}).to_string();
+    let (one, other) =
+        tokio::join!(client.send("PATCH", PLUGIN, &headers, &change), client.send("PATCH", PLUGIN, &headers, &change));
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 412]);
+    let refused = if one.status == 412 { one } else { other };
+    assert_eq!(refused.body["current"]["active"], json!(!active));
+    let history = client.get(&format!("{PLUGIN}/history")).await;
+    assert_eq!(history.body["items"][0]["actor"], "local");
+    assert_eq!(history.body["items"][0]["reason"], "stock-taking");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_settings_are_named_and_change_nothing() {
+    let client = Client::start().await;
+    let before = client.get(PLUGIN).await;
+    let headers = [("content-type", "application/json")];
+    let answer = client.send("PATCH", PLUGIN, &headers, r#"{"settings":{"policies":[{"minimumAge":"old"}]}}"#).await;
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    assert!(!answer.body["errors"].as_array().unwrap().is_empty());
+    assert_eq!(client.get(PLUGIN).await.body["revision"], before.body["revision"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_error_is_a_problem_detail() {
+    let client = Client::start().await;
+    let large = "x".repeat(9 * 1024 * 1024);
+    let cases = [
+        ("GET", "/api/nothing", "application/json", "", 404),
+        ("GET", "/api/alerts/none", "application/json", "", 404),
+        ("GET", "/static/none.js", "application/json", "", 404),
+        ("DELETE", "/api/events", "application/json", "", 405),
+        ("POST", "/api/events", "text/plain", "x", 415),
+        ("POST", "/api/events", "application/json", "{", 400),
+        ("POST", "/api/events", "application/json", large.as_str(), 413),
+        ("GET", "/api/events?limit=0", "application/json", "", 400),
+        ("GET", "/api/alerts?status=odd", "application/json", "", 400),
+        ("GET", "/api/alerts?cursor=odd", "application/json", "", 400),
+        ("GET", "/api/timesheets?fron=2026-01-05", "application/json", "", 400),
+        ("POST", "/api/deadletters/replay", "application/json", "{}", 422),
+        ("GET", "/ws/feed", "application/json", "", 400),
+    ];
+    for (method, path, media_type, body, status) in cases {
+        let answer = client.send(method, path, &[("content-type", media_type)], body).await;
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert_eq!(answer.content_type, "application/problem+json", "{method} {path}");
+        assert_eq!(answer.body["status"], status, "{method} {path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_host_or_origin_is_refused() {
+    let client = Client::start().await;
+    for header in [("host", "evil.example"), ("origin", "http://evil.example")] {
+        for path in ["/api/plugins", "/ws/feed", "/"] {
+            assert_eq!(client.send("GET", path, &[header], "").await.status, 403, "{header:?} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_of_an_empty_store_are_empty_pages() {
+    let client = Client::start().await;
+    for path in ["/api/alerts", "/api/timesheets", "/api/timesheets/totals?groupBy=businessDay", "/api/deadletters"] {
+        let answer = client.get(path).await;
+        assert_eq!((answer.status, answer.body), (200, json!({"items": [], "next": null})), "{path}");
+    }
+    let csv = client.send("GET", "/api/timesheets", &[("accept", "text/csv")], "").await;
+    assert_eq!(csv.content_type, "text/csv; charset=utf-8");
+    assert!(csv.text.starts_with("id,employeeId,storeId"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stores_are_replaced_as_a_whole_and_checked() {
+    let client = Client::start().await;
+    let before = client.get("/api/stores").await;
+    let headers = [("content-type", "application/json"), ("if-match", before.etag.as_deref().unwrap())];
+    let wrong = json!({"stores": {"S1": {"name": "Mitte", "timeZone": "Europe/Nowhere"}}}).to_string();
+    assert_eq!(client.send("PUT", "/api/stores", &headers, &wrong).await.status, 422);
+    let right = json!({"stores": {"S1": {"name": "Mitte", "timeZone": "Europe/Berlin"}}}).to_string();
+    let answer = client.send("PUT", "/api/stores", &headers, &right).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.body["stores"]["S1"]["timeZone"], "Europe/Berlin");
+    assert_eq!(client.send("PUT", "/api/stores", &headers, &right).await.status, 412);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_process_tells_how_it_is() {
+    let client = Client::start().await;
+    assert_eq!(client.get("/health/live").await.status, 200);
+    assert_eq!(client.get("/health/ready").await.status, 200);
+    let system = client.get("/api/system").await.body;
+    assert_eq!((&system["bus"]["kind"], &system["store"]["kind"]), (&json!("embedded"), &json!("sqlite")));
+    assert!(client.send("GET", "/metrics", &[], "").await.text.contains("tillstream_events_total"));
+    let page = client.send("GET", "/", &[], "").await;
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    let etag = page.etag.unwrap();
+    assert_eq!(client.send("GET", "/", &[("if-none-match", etag.as_str())], "").await.status, 304);
+}
+
+fn log_line(text: &str) -> FeedItem {
+    let json = format!(r#"{{"message":"{text}"}}"#);
+    let body = FeedBody::Json { type_name: "log".into(), terminal: None, plugin: None, json: json.into() };
+    FeedItem { kind: FeedKind::Log, at: Timestamp::MIN, body }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_feed_greets_sends_what_passes_the_filter_and_resumes() {
+    let client = Client::start().await;
+    let mut socket = client.feed("kind=log").await;
+    assert_eq!(socket.next().await["type"], "hello");
+    client.feed.publish(vec![log_line("one"), log_line("two")]);
+    let events = socket.next().await;
+    assert_eq!(events["type"], "events");
+    assert_eq!(events["items"][1]["event"]["message"], "two");
+    assert_eq!(events["items"][1]["seq"], 2);
+
+    let mut resumed = client.feed("since=1").await;
+    resumed.next().await;
+    assert_eq!(resumed.next().await["items"][0]["seq"], 2);
+    let mut unknown = client.feed("since=99").await;
+    unknown.next().await;
+    assert_eq!(unknown.next().await, json!({"type": "gap", "dropped": 0}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopping_server_says_good_bye_to_its_websockets() {
+    let client = Client::start().await;
+    let mut socket = client.feed("").await;
+    socket.next().await;
+    let stopped = tokio::time::timeout(std::time::Duration::from_secs(4), client.stop());
+    let (stopped, closed) = tokio::join!(stopped, socket.closed());
+    assert!(stopped.is_ok() && closed);
+}
