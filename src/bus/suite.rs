@@ -124,6 +124,16 @@ pub(super) async fn a_lane_never_goes_back(bus: Arc<dyn Bus>) {
     assert!(read.len() == 3 && read[2].starts_with("eight"), "{read:?}");
 }
 
+pub(super) async fn the_position_of_a_lane_counts_what_a_caller_that_went_away_handed_over(bus: Arc<dyn Bus>) {
+    for position in 1..=20 {
+        let impatient = bus.append_lane("lane".to_owned(), position, vec![record(position.to_string())]);
+        let _ = tokio::time::timeout(Duration::ZERO, impatient).await;
+        let known = bus.lane_position("lane".to_owned()).await.unwrap();
+        let on_bus = bus.bounds(P0).await.unwrap().high;
+        assert_eq!(known.unwrap_or(0), on_bus, "a relay that starts now would send something twice, or not at all");
+    }
+}
+
 pub(super) async fn reading_goes_on_where_it_stopped(bus: Arc<dyn Bus>) {
     assert_eq!(bus.read(P0, 0, 1).await.unwrap(), Fetched { records: vec![], next_offset: 0, at_end: true });
     bus.append((0..5000).map(|number| record(format!("{number:0100}"))).collect()).await.unwrap();
@@ -230,6 +240,7 @@ macro_rules! bus_suite {
             records_without_a_partition_go_where_the_java_client_would_put_them
             keys_values_and_headers_come_back_as_they_were
             a_lane_never_goes_back
+            the_position_of_a_lane_counts_what_a_caller_that_went_away_handed_over
             reading_goes_on_where_it_stopped
             time_grows_and_finds_offsets
             a_record_that_nobody_can_take_is_refused_and_nothing_of_its_call_appended

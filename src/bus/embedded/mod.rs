@@ -47,6 +47,18 @@ pub struct RetentionOptions {
     pub bytes: u64,
 }
 
+impl RetentionOptions {
+    /// The limits as they are configured, where 0 means none; `None` if everything is kept for ever.
+    #[must_use]
+    pub const fn from_limits(hours: u64, bytes: u64) -> Option<Self> {
+        if hours == 0 && bytes == 0 {
+            return None;
+        }
+        let age = if hours == 0 { Duration::MAX } else { Duration::from_secs(hours.saturating_mul(3600)) };
+        Some(Self { age, bytes: if bytes == 0 { u64::MAX } else { bytes } })
+    }
+}
+
 /// Two threads read: partitions are spread over them, so that a replay of one does not hold up all others.
 const READERS: usize = 2;
 /// Format of the file; another one is refused.
