@@ -1,6 +1,7 @@
 //! Tillstream: a point-of-sale event processor.
 
 pub mod actors;
+pub mod app;
 pub mod bus;
 pub mod cli;
 pub mod config;

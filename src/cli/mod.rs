@@ -2,8 +2,10 @@
 //!
 //! Owns the exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
+mod logging;
 pub mod plugins;
 pub mod rig;
+pub mod serve;
 mod server_args;
 pub mod stub;
 pub mod tail;
@@ -26,6 +28,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Rig(rig::RigArgs),
+    Serve(serve::ServeArgs),
     Stub(stub::StubArgs),
     Tail(tail::TailArgs),
     Plugins(plugins::PluginsArgs),
@@ -50,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Tail(args) => tail::run(&args),
         Command::Plugins(args) => plugins::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Stub(args) => stub::run(&args),
     };
     match result {

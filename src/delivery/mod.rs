@@ -3,6 +3,7 @@
 pub mod breaker;
 mod cache;
 pub mod dispatcher;
+pub mod evidence;
 mod http_call;
 mod notice;
 pub mod relay;
