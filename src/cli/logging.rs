@@ -1,11 +1,16 @@
 //! Logs go to stderr; `RUST_LOG` chooses what, `TILLSTREAM_LOG=json` how.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging; a second call does nothing.
 pub(super) fn start() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let json = std::env::var("TILLSTREAM_LOG").is_ok_and(|format| format == "json");
     let _ = if json { builder.json().try_init() } else { builder.compact().try_init() };
 }

@@ -15,7 +15,7 @@ use crate::actors::plugin::PluginOutcome;
 use crate::actors::{BatchInput, Group};
 use crate::bus::{NewRecord, Record, Topic, TopicPartition};
 use crate::control::Snapshot;
-use crate::effect::Effect;
+use crate::effect::{Effect, LogLine};
 use crate::event::{Event, Scope, redact, stable_id};
 use crate::feed::{FeedBody, FeedItem, FeedKind};
 use crate::pipeline::Placed;
@@ -39,6 +39,7 @@ pub(super) struct Assembly {
     commit: Commit,
     outbox: BTreeMap<TopicPartition, Vec<NewRecord>>,
     feed: Vec<FeedItem>,
+    log: Vec<LogLine>,
     now: Timestamp,
 }
 
@@ -57,6 +58,7 @@ impl Assembly {
             report: CommitReport { batch, ..CommitReport::default() },
             outbox: BTreeMap::new(),
             feed: Vec::new(),
+            log: Vec::new(),
             now: Timestamp::now(),
         }
     }
@@ -197,7 +199,7 @@ impl Assembly {
             Effect::Record(record) => self.commit.records.push(record),
             Effect::Http(call) => self.commit.http.push(call),
             Effect::Log(line) => {
-                tracing::info!(plugin = line.plugin, terminal = line.terminal, at = %line.at, "{}", line.message);
+                self.log.push(line.clone());
                 let json = serde_json::to_vec(&line).expect("a log line is plain text");
                 let body = FeedBody::Json {
                     type_name: CompactString::const_new("log"),
@@ -266,7 +268,15 @@ impl Assembly {
             body: FeedBody::Event(event),
         });
         let feed = events.chain(self.feed).collect();
-        PreparedBatch { chunks: self.chunks, commit: self.commit, feed, report: self.report, floors, done }
+        PreparedBatch {
+            chunks: self.chunks,
+            commit: self.commit,
+            feed,
+            log: self.log,
+            report: self.report,
+            floors,
+            done,
+        }
     }
 }
 

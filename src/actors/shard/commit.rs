@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ShardContext;
 use crate::bus::{BusError, NewRecord, Topic, TopicPartition};
+use crate::effect::LogLine;
 use crate::feed::FeedItem;
 use crate::store::model::{Commit, StoreError};
 
@@ -68,6 +69,7 @@ pub(super) struct PreparedBatch {
     pub(super) chunks: Vec<NewRecord>,
     pub(super) commit: Commit,
     pub(super) feed: Vec<FeedItem>,
+    pub(super) log: Vec<LogLine>,
     pub(super) report: CommitReport,
     pub(super) floors: Vec<(TopicPartition, i64)>,
     pub(super) done: oneshot::Sender<Result<CommitReport, ShardFault>>,
@@ -147,6 +149,9 @@ async fn commit_stage(
         }
         if !commit.http.is_empty() {
             context.calls.notify_one();
+        }
+        for line in batch.log {
+            tracing::info!(plugin = line.plugin, terminal = line.terminal, at = %line.at, "{}", line.message);
         }
         context.feed.publish(batch.feed);
         for (partition, offset) in batch.floors {
