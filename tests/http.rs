@@ -5,7 +5,9 @@ mod http_client;
 
 use http_client::{Client, login};
 use serde_json::json;
+use tillstream::bus::{Topic, TopicPartition};
 use tillstream::feed::{FeedBody, FeedItem, FeedKind};
+use tillstream::store::model::{Commit, DeadLetter, DeadLetterStatus};
 use tillstream::time::Timestamp;
 
 const PLUGIN: &str = "/api/plugins/age-verification";
@@ -213,4 +215,49 @@ async fn a_stopping_server_says_good_bye_to_its_websockets() {
     let stopped = tokio::time::timeout(std::time::Duration::from_secs(4), client.stop());
     let (stopped, closed) = tokio::join!(stopped, socket.closed());
     assert!(stopped.is_ok() && closed);
+}
+
+fn dead_letter(id: &str, reason: &str, bytes: String) -> DeadLetter {
+    DeadLetter {
+        id: id.to_owned(),
+        at: Timestamp::from_millis(1_767_600_000_000),
+        status: DeadLetterStatus::Open,
+        reason: reason.to_owned(),
+        field: None,
+        message: "for a test".to_owned(),
+        plugin: None,
+        entity: None,
+        partition: TopicPartition::new(Topic::Events, 0),
+        offset: 0,
+        clock: Timestamp::MIN,
+        key: None,
+        bytes: bytes.into(),
+        attempts: 1,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_replayed_once_and_only_if_it_can_be_applied() {
+    let client = Client::start().await;
+    let dead_letters = vec![
+        dead_letter("valid", "poison", login("e1", "T1").to_string()),
+        dead_letter("broken", "not_json", "{".to_owned()),
+    ];
+    let settings_epoch = client.control.snapshot().epoch();
+    client.store.commit(Commit { settings_epoch, dead_letters, ..Commit::default() }.into()).await.unwrap();
+    let post = async |path: &str, body: &str| client.post(path, "application/json", body).await;
+
+    assert_eq!(post("/api/deadletters/broken/replay", "").await.status, 422);
+    assert_eq!(post("/api/deadletters/none/replay", "").await.status, 404);
+    let replayed = post("/api/deadletters/valid/replay", "").await;
+    assert_eq!(replayed.status, 200, "{}", replayed.body);
+    assert!(replayed.body["replayRequestedAt"].is_string());
+    assert_eq!(post("/api/deadletters/valid/replay", "").await.status, 409);
+
+    let discarded = post("/api/deadletters/discard", r#"{"reason":"not_json"}"#).await;
+    assert_eq!(discarded.body["affected"], 1);
+    let open = client.get("/api/deadletters?status=open&reason=not_json").await;
+    assert_eq!(open.body["items"], json!([]));
+    let audit = client.get("/api/audit").await;
+    assert_eq!(audit.body["items"][0]["action"], "deadletter.discard");
 }

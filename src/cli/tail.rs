@@ -183,7 +183,7 @@ fn line(item: &Value, colour: bool) -> String {
     let kind = text(&item["kind"]);
     let at = text(event.get("time").unwrap_or(&item["at"]));
     let source = text(event.get("source").unwrap_or(&Value::Null));
-    let about = event.get("subject").map(&text).unwrap_or_else(|| source.clone());
+    let about = event.get("subject").map_or_else(|| source.clone(), &text);
     let terminal = about.rsplit('/').next().unwrap_or_default().to_owned();
     let name = event.get("type").map_or_else(|| kind.clone(), &text);
     let data = event.get("data").unwrap_or(event);

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, ORIGIN};
+use actix_web::http::uri::Authority;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
 use argon2::PasswordVerifier;
@@ -72,7 +73,7 @@ impl Access {
 
     /// Refuses what a browser was tricked into; finds out who asks, and whether they may.
     pub(super) fn check(&self, request: &ServiceRequest) -> Result<(), Problem> {
-        let host = host_of(request.headers(), request.uri().authority().map(|authority| authority.as_str()));
+        let host = host_of(request.headers(), request.uri().authority().map(Authority::as_str));
         self.check_host(host)?;
         self.check_origin(request.headers(), host)?;
         let Some(needed) = needed_role(request.method(), request.path()) else {

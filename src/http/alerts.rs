@@ -153,6 +153,7 @@ pub(super) async fn show(id: web::Path<String>, state: State) -> Result<HttpResp
 /// What a person changes of an alert; what is absent stays, null takes away.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[expect(clippy::option_option, reason = "a merge patch tells absent from null")]
 pub(super) struct AlertPatch {
     /// `new`, `acknowledged` or `closed`.
     #[schema(value_type = Option<String>)]
@@ -172,6 +173,7 @@ pub(super) struct AlertPatch {
 }
 
 /// Tells null from absent.
+#[expect(clippy::option_option, reason = "a merge patch tells absent from null")]
 fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }

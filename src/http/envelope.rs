@@ -46,9 +46,10 @@ pub(super) async fn wrap(
     let started = Instant::now();
     let method = request.method().clone();
     let is_api = request.path().starts_with("/api/");
+    let is_probe = request.path().starts_with("/health/");
     let mut response = next.call(request).await?.map_into_boxed_body();
     let status = response.status();
-    if (status.is_client_error() || status.is_server_error()) && !is_problem(response.headers()) {
+    if (status.is_client_error() || status.is_server_error()) && !is_probe && !is_problem(response.headers()) {
         // actix's own answers: a handshake that is none, a path that is not UTF-8, and the like.
         let problem = Problem::new(status, detail_of(status));
         response = response.into_response(problem.response());

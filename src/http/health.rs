@@ -43,7 +43,11 @@ pub(super) async fn live() -> HttpResponse {
 #[get("/health/ready")]
 pub(super) async fn ready(state: State) -> HttpResponse {
     let bus = state.bus.bounds(TopicPartition::new(Topic::Events, 0)).await;
-    let mut checks = vec![Check { name: "bus".to_owned(), ok: bus.is_ok(), message: bus.err().map(|e| e.to_string()) }];
+    let store = state.store.load_stores().await;
+    let mut checks = vec![
+        Check { name: "bus".to_owned(), ok: bus.is_ok(), message: bus.err().map(|error| error.to_string()) },
+        Check { name: "store".to_owned(), ok: store.is_ok(), message: store.err().map(|error| error.to_string()) },
+    ];
     let unready = state.status.unready();
     checks.extend(unready.into_iter().map(|(name, why)| Check {
         name: name.to_owned(),
@@ -53,8 +57,6 @@ pub(super) async fn ready(state: State) -> HttpResponse {
     if checks.iter().all(|check| check.ok) {
         HttpResponse::Ok().json(Health { status: "ok", checks })
     } else {
-        HttpResponse::ServiceUnavailable()
-            .insert_header(("content-type", "application/problem+json"))
-            .json(Health { status: "unavailable", checks })
+        HttpResponse::ServiceUnavailable().json(Health { status: "unavailable", checks })
     }
 }

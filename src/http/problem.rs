@@ -4,7 +4,7 @@ use std::fmt;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -41,7 +41,7 @@ pub struct Problem {
     #[serde(rename = "type")]
     kind: &'static str,
     /// The status in words.
-    title: String,
+    title: &'static str,
     /// The HTTP status.
     status: u16,
     /// What happened and what to do.
@@ -52,27 +52,21 @@ pub struct Problem {
     /// For 412: the newer state, as GET would answer it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    current: Option<serde_json::Value>,
+    current: Option<Box<serde_json::Value>>,
     #[serde(skip)]
-    retry_after_seconds: Option<u32>,
-    #[serde(skip)]
-    allow: Option<String>,
-    #[serde(skip)]
-    etag: Option<String>,
+    headers: Vec<(&'static str, String)>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             kind: "about:blank",
-            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
             current: None,
-            retry_after_seconds: None,
-            allow: None,
-            etag: None,
+            headers: Vec::new(),
         }
     }
 
@@ -111,7 +105,7 @@ impl Problem {
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-        problem.retry_after_seconds = Some(RETRY_AFTER_SECONDS);
+        problem.headers.push(("retry-after", RETRY_AFTER_SECONDS.to_string()));
         problem
     }
 
@@ -120,14 +114,14 @@ impl Problem {
         let detail =
             "It was changed by somebody else meanwhile; look at current and send your change again with its ETag.";
         let mut problem = Self::new(StatusCode::PRECONDITION_FAILED, detail);
-        problem.current = Some(current);
-        problem.etag = Some(format!("\"{revision}\""));
+        problem.current = Some(Box::new(current));
+        problem.headers.push(super::preconditions::etag(revision));
         problem
     }
 
     pub(super) fn method_not_allowed(allow: String) -> Self {
         let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("This path takes {allow}."));
-        problem.allow = Some(allow);
+        problem.headers.push(("allow", allow));
         problem
     }
 
@@ -135,14 +129,8 @@ impl Problem {
         let status = self.status_code();
         let mut response = HttpResponse::build(status);
         response.insert_header((CONTENT_TYPE, CONTENT_TYPE_PROBLEM));
-        if let Some(seconds) = self.retry_after_seconds {
-            response.insert_header((RETRY_AFTER, seconds));
-        }
-        if let Some(allow) = &self.allow {
-            response.insert_header((ALLOW, allow.as_str()));
-        }
-        if let Some(etag) = &self.etag {
-            response.insert_header(("etag", etag.as_str()));
+        for (name, value) in &self.headers {
+            response.insert_header((*name, value.as_str()));
         }
         if status == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"tillstream\""));

@@ -48,6 +48,7 @@ struct Kind {
 /// One partition.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "the API's name")]
 struct Partition {
     /// `pos.events` or `pos.events.rekeyed`.
     topic: &'static str,

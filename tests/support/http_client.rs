@@ -18,6 +18,8 @@ use tokio_tungstenite::tungstenite::Message;
 pub(crate) struct Client {
     http: reqwest::Client,
     server: Running,
+    pub(crate) store: Store,
+    pub(crate) control: Arc<Control>,
     pub(crate) feed: Feed,
     _directory: tempfile::TempDir,
 }
@@ -49,9 +51,17 @@ impl Client {
         let control =
             Control::start(store.clone(), feed.clone(), Arc::clone(&status), &Defaults::built_in()).await.unwrap();
         let config = Arc::new(Config::default());
+        let (kept_store, kept_control) = (store.clone(), Arc::clone(&control));
         let state = AppState { config, bus, store, control, feed: feed.clone(), status };
         let server = serve(state, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
-        Self { http: reqwest::Client::new(), server, feed, _directory: directory }
+        Self {
+            http: reqwest::Client::new(),
+            server,
+            store: kept_store,
+            control: kept_control,
+            feed,
+            _directory: directory,
+        }
     }
 
     pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
