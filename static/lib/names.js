@@ -49,7 +49,7 @@ export function place(event) {
     const match = /^\/stores\/([^/]+)\/terminals\/([^/]+)$/.exec(text ?? '');
     if (match) return { store: match[1], terminal: match[2] };
   }
-  return { store: '', terminal: event?.partitionkey ?? '' };
+  return { store: '', terminal: event?.partitionkey ?? event?.terminal ?? '' };
 }
 
 /** The plugin that published an event, or nothing. */
@@ -63,6 +63,8 @@ export const lineAmount = (data) => data.amount ?? Math.round(Number(data.quanti
 export function summary(event) {
   const d = event?.data ?? {};
   const tail = event?.type ?? '';
+  if (typeof event?.active === 'boolean') return `${event.active ? 'on' : 'off'}, revision ${event.revision}, by ${event.actor}`;
+  if (event?.topic && event.offset !== undefined) return [event.field, event.message].filter(Boolean).join(' ');
   if (tail.endsWith('item_added') || tail.endsWith('item_voided')) {
     return `${d.quantity} × ${d.description ?? d.productId} · ${money(lineAmount(d), d.currency)}`;
   }

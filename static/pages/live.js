@@ -4,7 +4,7 @@ import { openFeed } from '../lib/feed.js';
 import { count, time } from '../lib/format.js';
 import { bindKeys } from '../lib/keys.js';
 import { LiveBuffer } from '../lib/live-buffer.js';
-import { EVENT_TYPES, eventKey, place, pluginOf, summary, typeName } from '../lib/names.js';
+import { EVENT_TYPES, eventKey, place, pluginOf, summary, typeName, words } from '../lib/names.js';
 import { useResource } from '../lib/resource.js';
 import { setQuery } from '../lib/router.js';
 import { EventDetail } from '../ui/event-detail.js';
@@ -24,7 +24,7 @@ function Line({ item, picked, onPick }) {
   return html`<button type="button" class="line" data-row data-seq=${item.seq} aria-pressed=${picked ? 'true' : 'false'} onClick=${() => onPick(item)}>
     <span class="muted num">${time(item.at)}</span>
     <span class="kind"><${Badge} tone=${TONES[item.kind]}>${item.kind}<//></span>
-    <span title=${event.type}>${typeName(event.type ?? '') || pluginOf(event)}</span>
+    <span title=${event.type}>${typeName(event.type ?? '') || (event.reason && item.kind === 'deadletter' ? words(event.reason) : pluginOf(event))}</span>
     <span class="where muted">${place(event).terminal}</span>
     <span class="muted">${summary(event)}</span>
   </button>`;

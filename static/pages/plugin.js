@@ -39,6 +39,7 @@ export function PluginPage({ name, tab = 'settings' }) {
       ${data && html`<span class="state">${data.active ? 'On' : 'Off'}</span><${Switch} on=${data.active} busy=${busy} label=${`${words(name)} on`} onChange=${flip} />`}
     <//>
     <${ProblemBox} problem=${error} retry=${reload} />
+    ${data?.fault && html`<div class="problem" role="alert"><strong>Cannot run</strong><span>${data.fault}</span></div>`}
     ${data && html`<${Stats} stats=${data.stats} />
       <${Tabs} tabs=${tabs} current=${tab} label="Parts of the plugin" />
       <div hidden=${tab === 'history'}><${Editor} path=${path} loaded=${data} etag=${etag ?? `"${data.revision}"`} tab=${tab} onSaved=${setData} /></div>

@@ -41,6 +41,7 @@ function PluginCard({ plugin, onChanged }) {
       <span class="state">${plugin.active ? 'On' : 'Off'}</span>
       <${Switch} on=${plugin.active} busy=${busy} label=${`${words(plugin.name)} on`} onChange=${flip} /></header>
     <p>${plugin.description}</p>
+    ${plugin.fault && html`<div class="problem" role="alert"><strong>Cannot run</strong><span>${plugin.fault}</span></div>`}
     <${Stats} stats=${plugin.stats} />
   </article>`;
 }

@@ -2,7 +2,7 @@
 import { html, useEffect, useMemo, useState } from '../lib/html.js';
 import { get } from '../lib/api.js';
 import { dateTime, time } from '../lib/format.js';
-import { eventKey, place, pluginOf, summary, typeName } from '../lib/names.js';
+import { eventKey, place, pluginOf, summary, typeName, words } from '../lib/names.js';
 import { href } from '../lib/router.js';
 
 /** An event that can be clicked, in one line. */
@@ -38,7 +38,7 @@ export function EventDetail({ event, at, nearby = [], onPick, onClose }) {
   const { store, terminal } = place(event);
   const plugin = pluginOf(event);
   return html`<aside class="card detail" aria-label="Event" data-event-detail>
-    <header><h2 class="grow">${typeName(event.type ?? '') || 'Log'}</h2>
+    <header><h2 class="grow">${typeName(event.type ?? '') || words(event.reason ?? '') || words(plugin) || 'Log'}</h2>
       ${onClose && html`<button type="button" class="icon" aria-label="Close" onClick=${onClose}>✕</button>`}</header>
     <p>${summary(event)}</p>
     <dl class="facts">
@@ -52,7 +52,8 @@ export function EventDetail({ event, at, nearby = [], onPick, onClose }) {
     ${event.id && html`<h3>Caused</h3>${caused.length
       ? html`<div class="event-links">${caused.map((one) => html`<${EventLink} key=${eventKey(one)} event=${one} onPick=${onPick} />`)}</div>`
       : html`<p class="muted">Nothing that is known here.</p>`}`}
-    <h3>As it is on the bus</h3>
+    ${event.topic && event.reason && html`<p><a href=${href(['deadletters'])}>Dead letters</a></p>`}
+    <h3>${event.specversion ? 'As it is on the bus' : 'As it came'}</h3>
     <pre class="json" tabindex="0">${JSON.stringify(event, null, 2)}</pre>
   </aside>`;
 }
