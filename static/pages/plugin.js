@@ -99,6 +99,6 @@ export function Entry({ entry, what }) {
     <header><strong>${who || 'unknown'}</strong>${what && html` <span>${what}</span>`}<span class="grow"></span>
       ${entry.revision !== undefined && html`<span class="muted">revision ${entry.revision}</span>`}<time datetime=${entry.at}>${dateTime(entry.at)}</time></header>
     ${entry.reason && html`<p class="quote">${entry.reason}</p>`}
-    ${list.length > 0 && html`<${Changes} list=${list} />`}
+    ${list.length > 0 && (entry.old ?? entry.before ? html`<${Changes} list=${list} />` : html`<details><summary>What it began with</summary><${Changes} list=${list} /></details>`)}
   </li>`;
 }

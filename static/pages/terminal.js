@@ -89,7 +89,7 @@ function Basket({ basket, currency }) {
       <tbody>${basket.lines.map((line) => html`<tr key=${`${line.line}-${line.voided}`} class=${line.voided ? 'voided' : ''}><td>${line.description ?? line.productId}${line.voided && html`<span class="sr"> voided</span>`}</td>
         <td class="num">${line.quantity}</td><td class="num">${money(line.unitPrice, line.currency)}</td><td class="num">${money(line.amount, line.currency)}</td></tr>`)}
       ${basket.discount > 0 && html`<tr><td colspan="3">Discount</td><td class="num">${money(-basket.discount, currency)}</td></tr>`}
-      ${basket.totals && html`<tr><td colspan="3" class="muted">Tax</td><td class="num muted">${money(basket.totals.tax, currency)}</td></tr>`}</tbody></table></div>
+      ${basket.totals && html`<tr><td colspan="3" class="muted">${basket.totals.subtotal + basket.totals.tax === basket.totals.total ? 'Tax' : 'Including tax'}</td><td class="num muted">${money(basket.totals.tax, currency)}</td></tr>`}</tbody></table></div>
     <div class="basket-total"><span>${basket.totals ? 'Total' : 'So far'}</span><b>${money(total, currency)}</b></div>
     ${basket.payments.map((paid) => html`<p key=${paid.paymentId} class="muted">Paid ${money(paid.amount, paid.currency)} by ${paid.method}</p>`)}`;
 }
