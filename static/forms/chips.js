@@ -39,7 +39,7 @@ export function ChipsField({ path, name, label, schema, value, onChange }) {
     <div class="chips" onClick=${(event) => event.target === event.currentTarget && input.current.focus()}>
       <ul aria-label=${label}>${items.map((item, index) => html`<li key=${item} class="chip"><span>${item}</span>
         <button type="button" aria-label=${`Remove ${item}`} onClick=${() => remove(index)}>✕</button></li>`)}</ul>
-      <input ...${control} ref=${input} type="text" autocomplete="off" spellcheck=${false} value=${text} placeholder=${items.length ? '' : 'all'}
+      <input ...${control} ref=${input} type="text" autocomplete="off" spellcheck=${false} value=${text} placeholder=${!items.length && path.startsWith('eligibility.') ? 'all' : ''}
         list=${left.length ? `${path}--list` : undefined} onInput=${onInput} onKeyDown=${onKeyDown} onBlur=${() => text.trim() && add(text)} />
       ${left.length > 0 && html`<datalist id=${`${path}--list`}>${left.map((one) => html`<option key=${one} value=${one} />`)}</datalist>`}
     </div>

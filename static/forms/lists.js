@@ -6,7 +6,7 @@ import { Badge, severityTone } from '../ui/parts.js';
 import { FormContext, useErrors, useHasErrorInside } from './context.js';
 import { Field } from './field.js';
 import { FieldErrors } from './frame.js';
-import { blank, resolve } from './schema.js';
+import { blank, isMoney, resolve } from './schema.js';
 
 const singular = (name) => words(name).toLowerCase().replace(/ies$/, 'y').replace(/s$/, '');
 const text = (value) => (Array.isArray(value) ? value.join(', ') : String(value));
@@ -18,10 +18,10 @@ function Summary({ item, index }) {
   if (name || id) {
     return html`<b>${name || id}</b>${severity && html` <${Badge} tone=${severityTone(severity)}>${severity}<//>`}
       ${status && status !== 'active' && html` <${Badge}>${status}<//>`}${name && id && html` <span class="muted mono">${id}</span>`}
-      ${limit !== undefined && html` <span class="muted">limit ${limit}</span>`}`;
+      ${limit !== undefined && html` <span class="muted">limit ${isMoney('limit', item) && Number.isFinite(limit) ? (limit / 100).toFixed(2) : limit}</span>`}`;
   }
   const parts = Object.entries(item).filter(([, value]) => value !== null && value !== '' && typeof value !== 'object' || (Array.isArray(value) && value.length && typeof value[0] === 'string'));
-  return parts.length ? parts.slice(0, 4).map(([key, value], at) => html`<span key=${key} class=${at ? 'muted' : ''}>${at ? ' · ' : ''}${key === 'recommend' ? '→ ' : ''}${text(value)}</span>`) : html`<b>New</b>`;
+  return parts.length ? parts.slice(0, 4).map(([key, value], at) => html`<span key=${key} class=${at ? 'muted' : ''}>${key === 'recommend' ? ' → ' : at ? ' · ' : ''}${text(value)}</span>`) : html`<b>New</b>`;
 }
 
 function Item({ path, index, total, name, schema, item, onChange, onRemove, onMove, onCopy, fresh }) {

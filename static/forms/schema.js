@@ -89,7 +89,8 @@ export function kindOf(schema, root, name = '', siblings = {}) {
   return 'json';
 }
 
-function isMoney(name, siblings) {
+/** True if the number under that key is an amount in minor units. */
+export function isMoney(name, siblings) {
   if (MONEY.has(name)) return true;
   const aggregate = siblings?.aggregate;
   return name === 'limit' && aggregate?.kind === 'sum' && /amount|total|price|subtotal/i.test(aggregate.of ?? '');
