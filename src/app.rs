@@ -32,8 +32,10 @@ const RECORD_BYTES: usize = 512;
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How a process runs.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct AppOptions {
+    /// What plugins and stores start with; from `plugins.file` where absent.
+    pub defaults: Option<Defaults>,
     /// Finish everything that is on the bus and what follows from it, then say so.
     pub until_caught_up: bool,
 }
@@ -86,7 +88,10 @@ impl App {
     /// # Errors
     /// If the configuration cannot be put to work.
     pub async fn start(config: Arc<Config>, options: AppOptions) -> Result<Self, StartError> {
-        let defaults = Defaults::load(&config.plugins.file)?;
+        let defaults = match options.defaults {
+            Some(defaults) => defaults,
+            None => load_defaults(&config)?,
+        };
         let bus = open_bus(&config).await?;
         let store = open_store(&config).await?;
         store.bind_bus(&bus.identity(), bus.partitions()).await?;
@@ -186,6 +191,20 @@ impl App {
         drop(self.supervisor);
         self.store.close().await;
     }
+}
+
+/// Reads `plugins.file`. Only the default one may be missing: then the built-in copy serves.
+///
+/// # Errors
+/// If it is wrong, or if somebody chose a file that is not there.
+pub fn load_defaults(config: &Config) -> Result<Defaults, StartError> {
+    let file = &config.plugins.file;
+    if config.plugins.file_is_explicit && !file.exists() {
+        let message =
+            format!("plugins.file: {} does not exist; name another file or leave the key out", file.display());
+        return Err(StartError::Unsupported(message));
+    }
+    Ok(Defaults::load(file)?)
 }
 
 async fn open_bus(config: &Config) -> Result<Arc<dyn Bus>, StartError> {

@@ -99,7 +99,7 @@ fn parse_fraction(text: &str) -> Result<f64, String> {
     if (0.0..=1.0).contains(&fraction) { Ok(fraction) } else { Err("is not between 0 and 1".to_owned()) }
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
     if (0.001..=1e8).contains(&rate) { Ok(rate) } else { Err("is not between 0.001 and 100000000".to_owned()) }
 }

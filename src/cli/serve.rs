@@ -33,7 +33,7 @@ pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     logging::start();
     let config = Arc::new(Config::load(args.config.as_deref(), &[])?);
     config.check_roles(&roles(&args.roles))?;
-    let options = AppOptions { until_caught_up: args.until_caught_up };
+    let options = AppOptions { until_caught_up: args.until_caught_up, ..AppOptions::default() };
     actix::System::new().block_on(serve(config, options))
 }
 
@@ -54,8 +54,9 @@ pub(super) fn start_error(error: StartError) -> anyhow::Error {
 
 #[expect(clippy::print_stdout, reason = "the address and the summary are this command's output")]
 async fn serve(config: Arc<Config>, options: AppOptions) -> anyhow::Result<()> {
+    let until_caught_up = options.until_caught_up;
     let mut app = App::start(config, options).await.map_err(start_error)?;
-    if !options.until_caught_up {
+    if !until_caught_up {
         if let Some(address) = app.address() {
             println!("http://{address}");
         }

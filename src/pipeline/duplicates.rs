@@ -59,6 +59,12 @@ fn slot_hash(id: &str) -> u32 {
 }
 
 impl Window {
+    /// The highest sequence seen; 0 before the first.
+    #[must_use]
+    pub const fn highest(&self) -> u64 {
+        self.highest
+    }
+
     /// Decides on an event and remembers it.
     pub fn admit(&mut self, sequence: Option<u64>, id: &str, time: Timestamp) -> Verdict {
         match sequence {

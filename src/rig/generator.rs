@@ -122,6 +122,16 @@ impl Generator {
         generator
     }
 
+    /// Sequences go on after the highest that was sent; baskets and refunds are counted on from there as well.
+    pub(super) fn resume(&mut self, highest: impl Fn(&str) -> u64) {
+        for terminal in &mut self.terminals {
+            terminal.sequence = highest(&terminal.names.source);
+            let count = u32::try_from(terminal.sequence).unwrap_or(u32::MAX / 2);
+            terminal.till.baskets = count;
+            terminal.till.refunds = count;
+        }
+    }
+
     pub(super) fn names(&self, terminal: u32) -> &TerminalNames {
         &self.terminals[index(terminal)].names
     }

@@ -69,6 +69,12 @@ impl Rig {
         self.labels.drain(..)
     }
 
+    /// Goes on where an earlier run stopped: `highest` tells the last sequence of a terminal's source that was sent, so
+    /// that no id is used twice.
+    pub fn resume(&mut self, highest: impl Fn(&str) -> u64) {
+        self.generator.resume(highest);
+    }
+
     /// With [`Pace::EventsPerSecond`]: event times go on from `at`, since the sender was held up.
     pub const fn restart_time_at(&mut self, at: Timestamp) {
         self.generator.restart_time_at(at.as_millis());
