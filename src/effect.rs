@@ -294,7 +294,9 @@ impl<'a> Effects<'a> {
         let value = data.to_value().expect("event data is made of strings, numbers and lists");
         let (time, causation, correlation) = match self.cause {
             Cause::Event(event) => {
-                let name = event.name();
+                // An answer travels on an internal event that nobody sees; what it caused follows from the event that asked.
+                let asked = matches!(event.data, EventData::Reply(_)).then(|| event.causation_id.as_ref()).flatten();
+                let name = asked.map_or_else(|| event.name(), ToString::to_string);
                 // What a terminal sends as correlation may be of any length; it must not make this event too large.
                 let correlation = event.correlation_id.as_ref().filter(|id| id.len() <= EVENT_NAME_BYTES_MAX);
                 let correlation = correlation.map_or_else(|| name.clone(), ToString::to_string);
