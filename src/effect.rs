@@ -280,15 +280,15 @@ impl<'a> Effects<'a> {
             Cause::Event(event) => event.subject.as_ref().map(ToString::to_string),
             Cause::Timer(_) => None,
         };
-        self.publish_event(data, terminal.as_deref());
+        self.publish_event(&data, terminal.as_deref());
     }
 
     /// Publishes an event about the terminal with this source (`/stores/S001/terminals/T0007`).
     pub fn publish_about(&mut self, terminal: &str, data: EventData) {
-        self.publish_event(data, Some(terminal));
+        self.publish_event(&data, Some(terminal));
     }
 
-    fn publish_event(&mut self, data: EventData, terminal: Option<&str>) {
+    fn publish_event(&mut self, data: &EventData, terminal: Option<&str>) {
         let id = self.derive_id();
         let source = format!("/plugins/{}", self.context.plugin);
         let value = data.to_value().expect("event data is made of strings, numbers and lists");

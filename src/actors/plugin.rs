@@ -151,7 +151,7 @@ impl<P: Plugin> State<P> {
                 if !types.contains(placed.event.event_type()) {
                     return false;
                 }
-                let verdict = *verdicts[index as usize].get_or_insert_with(|| {
+                *verdicts[index as usize].get_or_insert_with(|| {
                     let verdict = qualifies(placed);
                     if verdict {
                         consumed += 1;
@@ -160,8 +160,7 @@ impl<P: Plugin> State<P> {
                         skipped += 1;
                     }
                     verdict
-                });
-                verdict
+                })
             });
             let events: Vec<u32> = events.collect();
             (!events.is_empty()).then(|| Task::of(group, P::NAME, events, input))

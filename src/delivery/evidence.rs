@@ -29,7 +29,7 @@ pub async fn run(store: &Store, bus: &dyn Bus) -> Result<(), String> {
                 match read_one(bus, *position).await? {
                     Some(event) => events.push(event),
                     None => {
-                        tracing::warn!(alert = alert.alert_id, name, "an event of this alert is no longer on the bus")
+                        tracing::warn!(alert = alert.alert_id, name, "an event of this alert is no longer on the bus");
                     }
                 }
             }

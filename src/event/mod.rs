@@ -173,7 +173,7 @@ impl Event {
     /// The terminal that the event is about: its source, or for derived events the one that they name as subject.
     #[must_use]
     pub fn terminal_id(&self) -> Option<&str> {
-        self.source.terminal_id().or_else(|| match self.source.kind {
+        self.source.terminal_id().or(match self.source.kind {
             SourceKind::Plugin => self.partition_key.as_deref(),
             _ => None,
         })

@@ -208,7 +208,6 @@ impl<'de> Deserialize<'de> for Quantity {
                 self.visit_i64(i64::try_from(value).unwrap_or(i64::MAX))
             }
             #[expect(clippy::cast_possible_truncation, reason = "out-of-range floats saturate and are refused")]
-            #[expect(clippy::cast_precision_loss, reason = "compared with a tolerance")]
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Quantity, E> {
                 let thousandths = (value * 1000.0).round();
                 if (value * 1000.0 - thousandths).abs() > 1e-6 * thousandths.abs().max(1.0) {

@@ -1,4 +1,5 @@
 //! A server with everything real behind it, and a client that talks to it.
+#![expect(clippy::unwrap_used, reason = "a test whose server does not answer has failed")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -16,8 +16,8 @@ const BEHIND_MS: i64 = 1000;
 /// How often time moves on where all partitions stand still, and
 const STANDSTILL: Duration = Duration::from_secs(10);
 /// how often once nothing has come for [`QUIET_AFTER`]: an idle shop must not fill its disk.
-const STANDSTILL_QUIET: Duration = Duration::from_secs(60);
-const QUIET_AFTER: Duration = Duration::from_secs(300);
+const STANDSTILL_QUIET: Duration = Duration::from_mins(1);
+const QUIET_AFTER: Duration = Duration::from_mins(5);
 
 /// Source of everything that Tillstream itself puts on the bus.
 const SOURCE: &str = "/plugins/tillstream";

@@ -180,11 +180,11 @@ impl ShardState {
         for record in refused {
             assembly.add_quarantined(place, &record, clock);
         }
-        self.add_source(place, outcome, assembly);
+        Self::add_source(place, outcome, assembly);
         Ok(())
     }
 
-    fn add_source(&self, place: TopicPartition, outcome: SourceOutcome, assembly: &mut Assembly) {
+    fn add_source(place: TopicPartition, outcome: SourceOutcome, assembly: &mut Assembly) {
         let mut groups: FxHashMap<CompactString, usize> = FxHashMap::default();
         for placed in outcome.placed {
             let entity = match &placed.addressee {
