@@ -207,7 +207,11 @@ pub fn load_defaults(config: &Config) -> Result<Defaults, StartError> {
     Ok(Defaults::load(file)?)
 }
 
-async fn open_bus(config: &Config) -> Result<Arc<dyn Bus>, StartError> {
+/// Opens the configured bus.
+///
+/// # Errors
+/// If it cannot be used.
+pub async fn open_bus(config: &Config) -> Result<Arc<dyn Bus>, StartError> {
     if config.bus.kind == BusKind::Kafka {
         return Err(StartError::Unsupported(
             "bus.kind = \"kafka\" is not possible in this version; use \"embedded\"".to_owned(),

@@ -69,6 +69,48 @@ pub struct Totals {
     pub commits: Counter,
 }
 
+/// Wall-clock nanoseconds that batches have spent in each stage, summed over all shards.
+#[derive(Debug, Default)]
+pub struct Stages {
+    /// Reading from the bus.
+    pub read: Counter,
+    /// Parsing, dropping duplicates, routing, and putting events of other scopes in order.
+    pub admit: Counter,
+    /// The plugins' decisions, their actors included.
+    pub decide: Counter,
+    /// Putting the commit together, and waiting for the batch before it.
+    pub assemble: Counter,
+    /// Appending what other scopes need to the bus.
+    pub append: Counter,
+    /// The transaction in the store.
+    pub commit: Counter,
+    /// Telling the feed.
+    pub feed: Counter,
+}
+
+impl Counter {
+    /// Adds the nanoseconds since `start`.
+    pub fn add_since(&self, start: Instant) {
+        self.add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
+    }
+}
+
+impl Stages {
+    /// All stages by name.
+    #[must_use]
+    pub fn list(&self) -> [(&'static str, u64); 7] {
+        [
+            ("read", self.read.get()),
+            ("admit", self.admit.get()),
+            ("decide", self.decide.get()),
+            ("assemble", self.assemble.get()),
+            ("append", self.append.get()),
+            ("commit", self.commit.get()),
+            ("feed", self.feed.get()),
+        ]
+    }
+}
+
 /// One partition that this process owns.
 #[derive(Debug, Default)]
 pub struct PartitionStatus {
@@ -126,6 +168,8 @@ pub struct Status {
     started: Instant,
     /// Sums since the process started.
     pub totals: Totals,
+    /// Where the time goes.
+    pub stages: Stages,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionStatus>>>,
     plugins: RwLock<BTreeMap<String, Arc<PluginStatus>>>,
     actors: RwLock<BTreeMap<String, Arc<ActorStatus>>>,
@@ -151,6 +195,7 @@ impl Status {
             roles,
             started: Instant::now(),
             totals: Totals::default(),
+            stages: Stages::default(),
             partitions: RwLock::default(),
             plugins: RwLock::default(),
             actors: RwLock::default(),

@@ -2,6 +2,7 @@
 //!
 //! Owns the exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
+pub mod bench;
 pub mod demo;
 mod logging;
 pub mod plugins;
@@ -29,6 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoArgs),
+    Bench(bench::BenchArgs),
     Rig(rig::RigArgs),
     Serve(serve::ServeArgs),
     Stub(stub::StubArgs),
@@ -52,6 +54,7 @@ pub fn usage(message: impl Into<String>) -> anyhow::Error {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Rig(args) => rig::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Plugins(args) => plugins::run(&args),

@@ -136,8 +136,10 @@ impl Ingress {
         for shard in 0..self.shards.len() {
             while self.shards.has_room(shard) {
                 let bytes_max = self.options.batch_bytes_max;
+                let started = Instant::now();
                 let fetched =
                     self.lanes.fetch(shard, &mut *self.consumer, bytes_max, self.shards.records_max(shard)).await?;
+                self.context.status.stages.read.add_since(started);
                 if fetched.is_empty() {
                     break;
                 }

@@ -2,7 +2,7 @@
 //! transaction in the store, then the feed, the relay and the dispatcher learn of it. Never in another order.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -96,6 +96,7 @@ async fn append_stage(
     while let Some(mut batch) = batches.recv().await {
         let chunks = std::mem::take(&mut batch.chunks);
         let mut wait_ms = RETRY_MS.0;
+        let started = Instant::now();
         while !chunks.is_empty() {
             match context.bus.append(chunks.clone()).await {
                 Ok(_) => break,
@@ -116,6 +117,7 @@ async fn append_stage(
         if wait_ms > RETRY_MS.0 {
             context.status.set_unready("bus", None);
         }
+        context.status.stages.append.add_since(started);
         if next.send(batch).await.is_err() {
             return;
         }
@@ -131,10 +133,12 @@ async fn commit_stage(
         let commit = Arc::new(batch.commit);
         // A batch that only told the clock to other scopes has nothing for the store.
         if !commit.partitions.is_empty() {
+            let started = Instant::now();
             if let Err(fault) = commit_with_patience(&context, &commit, &batch.done).await {
                 let _ = batch.done.send(Err(fault));
                 return;
             }
+            context.status.stages.commit.add_since(started);
             context.status.totals.commits.add(1);
         }
         committed.store(batch.report.batch, std::sync::atomic::Ordering::Release);
@@ -153,7 +157,9 @@ async fn commit_stage(
         for line in batch.log {
             tracing::info!(plugin = line.plugin, terminal = line.terminal, at = %line.at, "{}", line.message);
         }
+        let started = Instant::now();
         context.feed.publish(batch.feed);
+        context.status.stages.feed.add_since(started);
         for (partition, offset) in batch.floors {
             context.bus.set_floor(partition, offset);
         }

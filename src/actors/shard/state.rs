@@ -120,6 +120,8 @@ impl ShardState {
         self.batch += 1;
         let settings = self.context.control.snapshot();
         let mut assembly = Assembly::new(self.batch, settings);
+        let status = Arc::clone(&self.context.status);
+        let started = Instant::now();
         for (partition, fetched) in fetched {
             if partition.topic == Topic::Rekeyed {
                 self.read_chunks(partition, fetched, &mut assembly);
@@ -128,6 +130,8 @@ impl ShardState {
             }
         }
         self.tell_clocks(&mut assembly);
+        status.stages.admit.add_since(started);
+        let started = Instant::now();
         let input = Arc::new(BatchInput {
             batch: self.batch,
             committed: self.committed.load(Ordering::Acquire),
@@ -143,7 +147,11 @@ impl ShardState {
                 assembly.add_plugin(&input, outcome);
             }
         }
-        self.hand_over(assembly).await
+        status.stages.decide.add_since(started);
+        let started = Instant::now();
+        let applied = self.hand_over(assembly).await;
+        status.stages.assemble.add_since(started);
+        applied
     }
 
     /// Records of `pos.events`: parse, drop duplicates, move the clock, route.
