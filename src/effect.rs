@@ -274,6 +274,7 @@ impl<'a> Effects<'a> {
     }
 
     /// Publishes an event about the terminal of the cause. For timers use [`Effects::publish_about`].
+    #[expect(clippy::needless_pass_by_value, reason = "a plugin gives away what it publishes")]
     pub fn publish(&mut self, data: EventData) {
         let terminal = match self.cause {
             Cause::Event(event) if event.source.terminal_id().is_some() => Some(event.source.as_str().to_owned()),
@@ -284,6 +285,7 @@ impl<'a> Effects<'a> {
     }
 
     /// Publishes an event about the terminal with this source (`/stores/S001/terminals/T0007`).
+    #[expect(clippy::needless_pass_by_value, reason = "a plugin gives away what it publishes")]
     pub fn publish_about(&mut self, terminal: &str, data: EventData) {
         self.publish_event(&data, Some(terminal));
     }

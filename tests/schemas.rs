@@ -31,7 +31,9 @@ fn the_schemas_in_the_repository_are_those_of_the_code() {
     }
     let gone: Vec<String> = written().into_iter().filter(|name| !schemas.contains_key(name)).collect();
     if update {
-        gone.iter().for_each(|name| fs::remove_file(directory().join(name)).expect("schemas/ can be written"));
+        for name in &gone {
+            fs::remove_file(directory().join(name)).expect("schemas/ can be written");
+        }
     }
     assert_eq!(written(), schemas.into_keys().collect(), "a file for each event type and no other");
 }

@@ -1,6 +1,6 @@
 //! `age-verification`: asks for an age check when a basket needs one, and raises an alert when it is paid without.
 //!
-//! [`Policies`] says what needs which age, [`Basket`] what is in a basket and what was checked; this file turns events
+//! `Policies` says what needs which age, `Basket` what is in a basket and what was checked; this file turns events
 //! into the one and answers into effects. Ages and outcomes only: no date of birth is ever known here.
 
 mod basket;

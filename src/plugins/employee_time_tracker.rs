@@ -1,6 +1,6 @@
 //! `employee-time-tracker`: who worked where and for how long, whether or not people log out.
 //!
-//! [`Timeline`] decides; this file turns events into activities, and what changed into rows and events.
+//! `Timeline` decides; this file turns events into activities, and what changed into rows and events.
 
 mod session;
 mod timeline;
