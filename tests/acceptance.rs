@@ -2,7 +2,8 @@
 //! in the store and on the bus must be what the oracle says, whatever the number of shards and however often the
 //! process was killed on the way.
 //!
-//! Debug builds use a smaller stream; `TILLSTREAM_FULL=1` or a release build use the whole one.
+//! Debug builds use a smaller stream; `TILLSTREAM_FULL=1` or a release build use the whole one. `TILLSTREAM_BINARY` names
+//! another binary to test, such as a release build of the same sources.
 
 mod oracle;
 mod support;
@@ -84,25 +85,21 @@ fn a_seed_gives_what_the_oracle_says(seed: u64) {
 }
 
 #[test]
-#[ignore = "needs `serve`"]
 fn everything_is_as_the_oracle_says_with_seed_1() {
     a_seed_gives_what_the_oracle_says(1);
 }
 
 #[test]
-#[ignore = "needs `serve`"]
 fn everything_is_as_the_oracle_says_with_seed_2() {
     a_seed_gives_what_the_oracle_says(2);
 }
 
 #[test]
-#[ignore = "needs `serve`"]
 fn everything_is_as_the_oracle_says_with_seed_3() {
     a_seed_gives_what_the_oracle_says(3);
 }
 
 #[test]
-#[ignore = "needs `serve`"]
 fn the_number_of_shards_changes_nothing() {
     let one = Site::filled(stream(4));
     let four = one.with_same_bus();
@@ -112,7 +109,6 @@ fn the_number_of_shards_changes_nothing() {
 }
 
 #[test]
-#[ignore = "needs `serve`"]
 fn being_killed_twenty_times_changes_nothing() {
     let calm = Site::filled(stream(5));
     let killed = calm.with_same_bus();
@@ -122,4 +118,19 @@ fn being_killed_twenty_times_changes_nothing() {
     }
     killed.catch_up(4);
     assert_identical(&calm, &killed);
+}
+
+#[test]
+fn starting_again_once_everything_is_done_changes_nothing() {
+    let site = Site::filled(Stream { events: 5_000, ..stream(6) });
+    site.catch_up(4);
+    let rows = results::rows(&site.path("store.db"));
+    let derived = || Derived::on(&site.path("bus.db"), PARTITIONS).lines();
+    let lines = derived();
+    let figures = site.catch_up(4);
+    for figure in ["events", "duplicates", "deadLetters", "derived"] {
+        assert_eq!(figures[figure], 0, "{figure}: {figures}");
+    }
+    assert_eq!(rows, results::rows(&site.path("store.db")));
+    assert_same("derived events", lines, derived());
 }

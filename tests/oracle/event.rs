@@ -33,6 +33,11 @@ pub(crate) struct Event {
 }
 
 impl Event {
+    /// Its time, but not after its effective time: a till whose clock is ahead counts as the bus saw it.
+    pub(crate) fn at(&self) -> i64 {
+        self.time.min(self.clock)
+    }
+
     /// The text at a key of `data`.
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.data.get(key).and_then(Value::as_str)

@@ -186,7 +186,7 @@ impl Rule {
             after.keep(memory, event, key);
         }
         let (observed, window) = fired?;
-        memory.last_alert = Some(event.time);
+        memory.last_alert = Some(event.at());
         Some(Alert {
             rule: self.id.clone(),
             scope: self.scope.clone(),
@@ -220,13 +220,14 @@ impl Rule {
         if let Aggregate::Ratio(numerator) = &self.aggregate
             && !numerator.contains(&event.kind)
         {
-            self.count_in_bucket(memory, event.time);
+            self.count_in_bucket(memory, event.at());
             return None;
         }
-        let entry = Entry { time: event.time, name: event.name(), antecedent, value, in_base };
-        let (end, window) = if self.window == 0 { (event.time, vec![entry]) } else { self.enter(memory, entry) };
+        let time = event.at();
+        let entry = Entry { time, name: event.name(), antecedent, value, in_base };
+        let (end, window) = if self.window == 0 { (time, vec![entry]) } else { self.enter(memory, entry) };
         let (observed, sample) = self.observe(memory, end, &window);
-        let cooled_down = memory.last_alert.is_none_or(|last| (event.time - last).abs() >= self.cooldown);
+        let cooled_down = memory.last_alert.is_none_or(|last| (time - last).abs() >= self.cooldown);
         (sample >= self.minimum_sample && observed > self.limit && cooled_down).then_some((observed, window))
     }
 
@@ -311,10 +312,10 @@ impl After {
     }
 
     fn keep(&self, memory: &mut Memory, event: &Event, key: String) {
-        let preceding = &mut memory.preceding;
-        preceding.retain(|other| other.time >= event.time - self.within);
-        let place = preceding.partition_point(|other| other.time <= event.time);
-        preceding.insert(place, Preceding { time: event.time, key, name: event.name() });
+        let (preceding, time) = (&mut memory.preceding, event.at());
+        preceding.retain(|other| other.time >= time - self.within);
+        let place = preceding.partition_point(|other| other.time <= time);
+        preceding.insert(place, Preceding { time, key, name: event.name() });
         if preceding.len() > PRECEDING_MAX {
             preceding.remove(0);
         }
@@ -323,8 +324,8 @@ impl After {
     /// The latest preceding event that makes this one count.
     fn antecedent(&self, memory: &Memory, event: &Event) -> Option<String> {
         let key = self.key(event)?;
-        let near =
-            |other: &&Preceding| other.key == key && (event.time - self.within..=event.time).contains(&other.time);
+        let time = event.at();
+        let near = |other: &&Preceding| other.key == key && (time - self.within..=time).contains(&other.time);
         memory.preceding.iter().rev().find(near).map(|other| other.name.clone())
     }
 }

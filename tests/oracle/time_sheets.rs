@@ -143,7 +143,7 @@ impl Employee<'_> {
 
     fn see(&mut self, event: &Event) {
         let now = event.clock;
-        let t = event.time.min(now);
+        let t = event.at();
         self.expire(now, event.time);
         let known_here = self.sessions.iter().any(|s| s.source == event.source && s.login_at <= t);
         if t >= self.horizon || known_here {

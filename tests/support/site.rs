@@ -9,6 +9,11 @@ use tempfile::TempDir;
 
 use super::results;
 
+/// The binary under test: the one that Cargo has just built, unless another one is asked for.
+fn binary() -> PathBuf {
+    std::env::var_os("TILLSTREAM_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_tillstream").into(), PathBuf::from)
+}
+
 /// What the rig is asked for. The same stream gives the same messages, whatever they are sent to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stream {
@@ -20,7 +25,7 @@ pub(crate) struct Stream {
 impl Stream {
     /// Four stores with everything that goes wrong in a shop.
     fn rig(self, to: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tillstream"));
+        let mut command = Command::new(binary());
         command.args(["rig", "--stores", "4", "--terminals", &self.terminals_per_store.to_string()]);
         command.args(["--duplicates", "0.05", "--corrupt", "0.01", "--out-of-order", "0.02", "--late", "0.002"]);
         command.args(["--anomalies", "0.02", "--to", to]);
@@ -82,7 +87,7 @@ impl Site {
     }
 
     fn serve(&self, shards: u32) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tillstream"));
+        let mut command = Command::new(binary());
         command.args(["serve", "--until-caught-up"]);
         self.at_home(&mut command).env("TILLSTREAM__PROCESSOR__SHARDS", shards.to_string());
         command

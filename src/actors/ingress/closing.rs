@@ -31,10 +31,13 @@ impl Closing {
     }
 }
 
+/// True if nothing that was committed waits to be carried out. A call that ends leaves its answer in the outbox, so the
+/// outbox is looked at after the calls, and the end of the bus after both.
 async fn nothing_pending(context: &ShardContext) -> bool {
-    let outbox = context.store.outbox_depth().await;
-    let calls = context.store.http_depth().await;
-    matches!((outbox, calls), (Ok(0), Ok(0)))
+    let store = &context.store;
+    matches!(store.http_depth().await, Ok(0))
+        && matches!(store.outbox_depth().await, Ok(0))
+        && matches!(store.alerts_without_evidence(1).await.as_deref(), Ok([]))
 }
 
 /// The relay may have appended something that the consumer has not heard of yet.
