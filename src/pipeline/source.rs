@@ -195,6 +195,12 @@ impl SourcePartition {
         outcome
     }
 
+    /// True if some rekeyed partition does not know the clock yet.
+    #[must_use]
+    pub fn has_untold_clock(&self) -> bool {
+        self.chunk_clocks.iter().any(|told| *told < self.clock)
+    }
+
     /// Empty chunks for the rekeyed partitions that do not know the clock yet.
     pub fn clock_chunks(&mut self) -> Vec<(u32, Chunk)> {
         let mut chunks = Vec::new();

@@ -1,8 +1,9 @@
 //! Where each owned partition is being read, and which of them have to wait for the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::actors::shard::CommitReport;
 use crate::bus::{BusError, Consumer, Fetched, Topic, TopicPartition};
 use crate::status::{PartitionStatus, Status};
 use crate::store::model::PartitionRow;
@@ -30,8 +31,6 @@ pub(super) struct LaneState {
     pub(super) clock: Timestamp,
     /// Offset of a tick that is on its way.
     pub(super) tick: Option<i64>,
-    /// The clock when chunks last told it, as far as ingress knows.
-    told: Timestamp,
     status: Option<Arc<PartitionStatus>>,
 }
 
@@ -40,6 +39,8 @@ pub(super) struct LaneState {
 pub(super) struct Lanes {
     lanes: BTreeMap<TopicPartition, LaneState>,
     waiting: BTreeMap<usize, usize>,
+    /// Shards with a clock that other scopes have not been told.
+    untold: BTreeSet<usize>,
 }
 
 impl Lanes {
@@ -53,10 +54,10 @@ impl Lanes {
             in_flight: 0,
             clock: row.clock,
             tick: None,
-            told: Timestamp::MIN,
             status: None,
         };
         self.lanes.insert(row.partition, lane);
+        self.untold.insert(shard);
     }
 
     /// The partition belongs to nobody here.
@@ -68,6 +69,7 @@ impl Lanes {
     pub(super) fn drop_shard(&mut self, shard: usize) {
         self.lanes.retain(|_, lane| lane.shard != shard);
         self.waiting.remove(&shard);
+        self.untold.remove(&shard);
     }
 
     /// Something was appended somewhere.
@@ -143,9 +145,15 @@ impl Lanes {
         }
     }
 
-    /// How many events wait in a shard for the lowest clock.
-    pub(super) fn set_waiting(&mut self, shard: usize, waiting: usize) {
-        self.waiting.insert(shard, waiting);
+    /// What a shard says of itself: how many events wait in it for the lowest clock, and whether it has a clock that
+    /// other scopes do not know yet.
+    pub(super) fn reported(&mut self, shard: usize, report: &CommitReport) {
+        self.waiting.insert(shard, report.waiting);
+        if report.untold {
+            self.untold.insert(shard);
+        } else {
+            self.untold.remove(&shard);
+        }
     }
 
     /// Takes the clocks as committed.
@@ -157,16 +165,9 @@ impl Lanes {
         }
     }
 
-    /// True, once, if a clock of this shard has moved since the last call.
-    pub(super) fn has_untold_clock(&mut self, shard: usize) -> bool {
-        let mut untold = false;
-        for (place, lane) in &mut self.lanes {
-            if place.topic == Topic::Events && lane.shard == shard && lane.told < lane.clock {
-                lane.told = lane.clock;
-                untold = true;
-            }
-        }
-        untold
+    /// True if a clock of this shard has moved and other scopes do not know it yet.
+    pub(super) fn has_untold_clock(&self, shard: usize) -> bool {
+        self.untold.contains(&shard)
     }
 
     /// All owned partitions of `pos.events`.

@@ -163,7 +163,7 @@ impl Ingress {
         match result {
             Ok(report) => {
                 self.lanes.committed(&sent.places);
-                self.lanes.set_waiting(sent.shard, report.waiting);
+                self.lanes.reported(sent.shard, &report);
                 self.shards.committed(&sent);
                 let now = Instant::now();
                 self.signals.span.send_modify(|span| {

@@ -62,6 +62,8 @@ pub struct CommitReport {
     pub derived: u64,
     /// Events that wait in this shard for the lowest clock of all partitions.
     pub waiting: usize,
+    /// A clock has moved on since other scopes were last told.
+    pub untold: bool,
 }
 
 /// A batch that has been applied and waits to be made durable.

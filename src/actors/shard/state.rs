@@ -300,6 +300,7 @@ impl ShardState {
             }
         }
         assembly.report.waiting = self.partitions.values().map(Owned::waiting).sum();
+        assembly.report.untold = self.partitions.values().any(Owned::has_untold_clock);
         let (done, committed) = oneshot::channel();
         let batch = assembly.finish(floors, done);
         let committer =
@@ -337,6 +338,11 @@ fn read_released(released: &Released) -> Option<Placed> {
 }
 
 impl Owned {
+    /// True if other scopes do not know this partition's clock yet.
+    fn has_untold_clock(&self) -> bool {
+        matches!(&self.lane, Lane::Source(source) if source.has_untold_clock())
+    }
+
     /// How many events wait for other partitions.
     fn waiting(&self) -> usize {
         match &self.lane {
