@@ -1,8 +1,10 @@
-//! What the documents say is there: every linked file, every command, every configuration key.
+//! What the documents say is there: linked files, commands, configuration keys, calls of the server.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use tillstream::config::Config;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -60,5 +62,32 @@ fn every_command_that_the_readme_names_is_one_of_the_binary() {
             .output()
             .expect("the binary was built for this test");
         assert!(run.status.success(), "tillstream {command} --help");
+    }
+}
+
+#[test]
+fn the_example_of_a_configuration_is_one_and_every_key_that_is_named_is_known() {
+    let text = read(&root().join("docs/configuration.md"));
+    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), example).expect("a file that can be written");
+    Config::from_sources(Some(file.path()), [], &[]).expect("the example is valid");
+    let keys: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|line| line.split('`').next()).collect();
+    assert!(keys.contains(&"http.bind"), "the table of keys is not found");
+    for key in keys {
+        let variable = format!("TILLSTREAM__{}", key.to_uppercase().replace('.', "__"));
+        let fault = Config::from_sources(None, [(variable, "?".to_owned())], &[]).err();
+        assert!(!fault.is_some_and(|fault| fault.to_string().contains("not a known key")), "{key}");
+    }
+}
+
+#[test]
+fn every_call_of_the_server_is_on_its_page() {
+    let page = read(&root().join("docs/http.md"));
+    for path in tillstream::http::document().paths.paths.keys() {
+        // `/api/x/{id}/discard` may stand as `/discard` behind the line's first call.
+        let last = path.rfind('/').map_or(path.as_str(), |start| &path[start..]);
+        assert!(page.contains(&format!("{path}`")) || page.contains(&format!("`{last}`")), "{path}");
     }
 }
