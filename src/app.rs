@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::actors::ingress::{self, IngressOptions, IngressSignals};
 use crate::actors::shard::ShardContext;
-use crate::actors::supervisor::{Crashes, Factory, Supervisor, Watch};
+use crate::actors::supervisor::{Crashes, Factory, StopAll, Supervisor, Watch};
 use crate::bus::embedded::{EmbeddedBus, RetentionOptions};
 use crate::bus::{Bus, BusError};
 use crate::config::{BusKind, Config, Role, StoreUrl};
@@ -188,7 +188,8 @@ impl App {
         if tokio::time::timeout(STOP_TIMEOUT, drained).await.is_err() {
             tracing::warn!("stopped before everything was delivered; it goes on at the next start");
         }
-        drop(self.supervisor);
+        // Services use the store, so they end before it does.
+        let _ = self.supervisor.send(StopAll).await;
         self.store.close().await;
     }
 }

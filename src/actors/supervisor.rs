@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, WrapFuture};
-use futures_util::future::LocalBoxFuture;
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
+};
+use futures_util::future::{LocalBoxFuture, join_all};
 
 use super::shard::Crash;
 use crate::status::Status;
@@ -30,6 +32,7 @@ pub struct Supervisor {
 
 struct Supervised {
     factory: Factory,
+    addr: Option<Addr<Service>>,
     started: Instant,
     backoff_ms: u64,
 }
@@ -71,6 +74,11 @@ pub struct Watch {
     pub factory: Factory,
 }
 
+/// Stop every service, wherever its work stands, and start none again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct StopAll;
+
 /// A service is gone.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -94,6 +102,7 @@ impl Supervisor {
         service.started = Instant::now();
         let watcher = Watcher { name: name.to_owned(), supervisor: ctx.address().recipient(), why: None };
         let addr = Service { work: Some((service.factory)()), watcher }.start();
+        service.addr = Some(addr.clone());
         self.crashes.register(name, addr.recipient());
     }
 }
@@ -107,9 +116,24 @@ impl Handler<Watch> for Supervisor {
 
     fn handle(&mut self, watch: Watch, ctx: &mut Context<Self>) {
         let _ = self.status.actor(watch.name);
-        let service = Supervised { factory: watch.factory, started: Instant::now(), backoff_ms: BACKOFF_MS.0 };
+        let service =
+            Supervised { factory: watch.factory, addr: None, started: Instant::now(), backoff_ms: BACKOFF_MS.0 };
         self.services.insert(watch.name.to_owned(), service);
         self.start(watch.name, ctx);
+    }
+}
+
+impl Handler<StopAll> for Supervisor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: StopAll, _: &mut Context<Self>) -> Self::Result {
+        let services = std::mem::take(&mut self.services);
+        let stops = services.into_values().filter_map(|service| service.addr).map(|addr| addr.send(StopAll));
+        let stops: Vec<_> = stops.collect();
+        Box::pin(async move {
+            // One that does not answer is gone already.
+            let _ = join_all(stops).await;
+        })
     }
 }
 
@@ -177,6 +201,14 @@ impl Actor for Service {
     }
 }
 
+impl Handler<StopAll> for Service {
+    type Result = ();
+
+    fn handle(&mut self, _: StopAll, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}
+
 impl Handler<Crash> for Service {
     type Result = ();
 
@@ -222,5 +254,25 @@ mod tests {
         assert!(crashes.crash("worker"));
         assert_eq!(is_running.recv().await, Some(3));
         assert_eq!((starts.load(Ordering::SeqCst), status.actor("worker").restarts.get()), (4, 3));
+    }
+
+    #[actix::test]
+    async fn services_that_are_told_to_stop_drop_their_work_and_do_not_start_again() {
+        let status = Arc::new(Status::new(Role::ALL.to_vec()));
+        let supervisor = Supervisor::new(Arc::clone(&status), Crashes::default()).start();
+        let (alive, mut is_alive) = tokio::sync::mpsc::unbounded_channel();
+        let factory: Factory = Box::new(move || {
+            let alive = alive.clone();
+            Box::pin(async move {
+                alive.send(()).expect("the test waits for it");
+                std::future::pending().await
+            })
+        });
+        supervisor.send(Watch { name: "worker", factory }).await.unwrap();
+        assert_eq!(is_alive.recv().await, Some(()));
+        supervisor.send(StopAll).await.unwrap();
+        // The sender went with the work and with the factory.
+        assert_eq!(is_alive.recv().await, None);
+        assert_eq!(status.actor("worker").restarts.get(), 0);
     }
 }
