@@ -1,11 +1,25 @@
 //! The whole pipeline with real parts: the embedded bus, a SQLite store, all actors, HTTP where people come in. What bad
 //! input, crashes, switches, restarts and lost neighbours do to it.
 
+#[path = "pipeline/bad_input.rs"]
+mod bad_input;
 #[path = "pipeline/crashes.rs"]
 mod crashes;
+#[path = "pipeline/customers.rs"]
+mod customers;
+#[path = "pipeline/dead_letters.rs"]
+mod dead_letters;
+#[path = "pipeline/duplicates.rs"]
+mod duplicates;
 mod oracle;
+#[path = "pipeline/process.rs"]
+mod process;
 #[path = "pipeline/shop.rs"]
 mod shop;
+#[path = "pipeline/starting.rs"]
+mod starting;
 mod support;
 #[path = "pipeline/switches.rs"]
 mod switches;
+#[path = "pipeline/time.rs"]
+mod time;

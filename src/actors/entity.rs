@@ -228,3 +228,6 @@ impl<P: Plugin> Handler<Work> for EntityActor<P> {
         MessageResult(self.work(&work))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,3 +189,19 @@ impl Snapshot {
         &self.of::<P>().subscriptions
     }
 }
+
+#[cfg(test)]
+impl Snapshot {
+    /// Only this plugin, switched on with these settings.
+    pub(crate) fn with_only<P: Plugin>(settings: &Value) -> Self {
+        let row = PluginRow {
+            name: P::NAME.to_owned(),
+            active: true,
+            revision: 1,
+            eligibility: json!({}),
+            settings: settings.clone(),
+        };
+        let compiled = compile::<P>(&json!({}), settings);
+        Self::new(1, Arc::default(), 0, vec![PluginSnapshot::new(row, compiled)])
+    }
+}

@@ -371,16 +371,22 @@ impl SourcePartition {
             ),
         };
         let error = (reason, Some("sequence".to_owned()), message);
-        self.dead_letter(record, error)
+        // What came in binary mode is kept whole as well, so that it can be replayed.
+        self.dead_letter(record, &event.raw, error)
     }
 
     fn invalid(&self, record: &Record, error: &EventError) -> DeadLetter {
-        self.dead_letter(record, (error.reason.as_str(), error.field.clone(), error.message.clone()))
+        self.dead_letter(record, &record.value, (error.reason.as_str(), error.field.clone(), error.message.clone()))
     }
 
-    fn dead_letter(&self, record: &Record, (reason, field, message): (&str, Option<String>, String)) -> DeadLetter {
+    fn dead_letter(
+        &self,
+        record: &Record,
+        bytes: &[u8],
+        (reason, field, message): (&str, Option<String>, String),
+    ) -> DeadLetter {
         let place = TopicPartition::new(Topic::Events, self.partition);
-        let kept = &record.value[..record.value.len().min(DEAD_LETTER_BYTES_MAX)];
+        let kept = &bytes[..bytes.len().min(DEAD_LETTER_BYTES_MAX)];
         DeadLetter {
             id: stable_id(&["dead_letter", &place.to_string(), &record.offset.to_string(), "", ""]),
             at: record.timestamp,

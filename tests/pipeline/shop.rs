@@ -92,8 +92,26 @@ impl Shop {
     async fn start(&self, options: AppOptions) -> Open {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = Arc::new(self.config.clone());
-        let app = App::start(config, options).await.unwrap_or_else(|error| panic!("{error}"));
-        Open { app, store: self.path("store.db") }
+        let begun = Instant::now();
+        loop {
+            match App::start(Arc::clone(&config), options.clone()).await {
+                Ok(app) => return Open { app, store: self.path("store.db") },
+                // Threads of an installation that was just stopped in this process may still be ending.
+                Err(error) if error.to_string().contains("in use by another process") => {
+                    assert!(begun.elapsed() < PATIENCE, "{error}");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Changes the store behind the back of Tillstream, which must not be running.
+    pub(crate) fn execute(&self, sql: &str) {
+        let store = self.path("store.db");
+        let mut connection = SqliteConnection::establish(&store.display().to_string()).expect("the store's file");
+        let changed = sql_query(sql).execute(&mut connection).expect("a statement that holds");
+        assert!(changed > 0, "nothing changed by {sql}");
     }
 
     /// The first column of what this query finds in the store.

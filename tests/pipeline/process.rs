@@ -1,0 +1,102 @@
+//! The built binary on the directory of a [`Shop`]: started, asked, stopped in good order, killed.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::shop::Shop;
+
+/// `tillstream serve`; dropping it is `kill -9`.
+pub(crate) struct Process {
+    child: Child,
+    url: String,
+}
+
+/// The command with the configuration of this shop and nothing of whoever runs the tests.
+pub(crate) fn command(shop: &Shop) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tillstream"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().to_ascii_uppercase().starts_with("TILLSTREAM__") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .arg("serve")
+        .current_dir(shop.path(""))
+        .env("TILLSTREAM__BUS__PATH", &shop.config.bus.path)
+        .env("TILLSTREAM__BUS__PARTITIONS", shop.config.bus.partitions.to_string())
+        .env("TILLSTREAM__STORE__URL", format!("sqlite:{}", shop.path("store.db").display()))
+        .env("TILLSTREAM__HTTP__BIND", "127.0.0.1:0")
+        .env("TILLSTREAM__PLUGINS__FILE", &shop.config.plugins.file)
+        .env("TILLSTREAM__PROCESSOR__SHARDS", shop.config.processor.shards.to_string());
+    if let Some(url) = &shop.config.customers.url {
+        command.env("TILLSTREAM__CUSTOMERS__URL", url.reveal());
+    }
+    command
+}
+
+/// Runs to the end and returns what was said.
+pub(crate) fn run(command: &mut Command) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command.output().expect("the process starts");
+    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+impl Process {
+    /// Starts it and waits until it says where it listens.
+    pub(crate) fn start(shop: &Shop) -> Self {
+        Self::spawn(&mut command(shop))
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the process starts");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("piped");
+        BufReader::new(out).read_line(&mut line).expect("a first line");
+        if line.is_empty() {
+            let mut said = String::new();
+            child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
+            panic!("it does not start: {said}");
+        }
+        // What it logs is read and forgotten, so that it never waits for a reader.
+        let mut log = child.stderr.take().expect("piped");
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { child, url: line.trim().to_owned() }
+    }
+
+    pub(crate) async fn post(&self, events: &[Value]) {
+        let body = Value::Array(events.to_vec()).to_string();
+        let request = reqwest::Client::new().post(format!("{}/api/events", self.url));
+        let sent = request.header("content-type", "application/cloudevents-batch+json").body(body).send().await;
+        let answer = sent.expect("an answer");
+        assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap_or_default());
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        let answer = reqwest::get(format!("{}{path}", self.url)).await.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or_default())
+    }
+
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> &str {
+        self.url.rsplit(':').next().expect("a port")
+    }
+
+    /// Sends a signal by its name and waits for the end.
+    pub(crate) fn stop_by(mut self, signal: &str) -> (ExitStatus, Duration) {
+        let begun = Instant::now();
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
+        assert!(sent.expect("kill is there").success());
+        (self.child.wait().expect("it ends"), begun.elapsed())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Fails only if the process has already ended, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
