@@ -9,6 +9,8 @@ mod crashes;
 mod customers;
 #[path = "pipeline/dead_letters.rs"]
 mod dead_letters;
+#[path = "pipeline/disk_full.rs"]
+mod disk_full;
 #[path = "pipeline/duplicates.rs"]
 mod duplicates;
 mod oracle;

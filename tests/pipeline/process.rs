@@ -27,7 +27,7 @@ pub(crate) fn command(shop: &Shop) -> Command {
         .current_dir(shop.path(""))
         .env("TILLSTREAM__BUS__PATH", &shop.config.bus.path)
         .env("TILLSTREAM__BUS__PARTITIONS", shop.config.bus.partitions.to_string())
-        .env("TILLSTREAM__STORE__URL", format!("sqlite:{}", shop.path("store.db").display()))
+        .env("TILLSTREAM__STORE__URL", format!("sqlite:{}", shop.store().display()))
         .env("TILLSTREAM__HTTP__BIND", "127.0.0.1:0")
         .env("TILLSTREAM__PLUGINS__FILE", &shop.config.plugins.file)
         .env("TILLSTREAM__PROCESSOR__SHARDS", shop.config.processor.shards.to_string());
@@ -66,22 +66,24 @@ impl Process {
     }
 
     pub(crate) async fn post(&self, events: &[Value]) {
+        let (status, body) = self.try_post(events).await;
+        assert_eq!(status, 202, "{body}");
+    }
+
+    /// Sends events and returns status and body of the answer.
+    pub(crate) async fn try_post(&self, events: &[Value]) -> (u16, Value) {
         let body = Value::Array(events.to_vec()).to_string();
         let request = reqwest::Client::new().post(format!("{}/api/events", self.url));
         let sent = request.header("content-type", "application/cloudevents-batch+json").body(body).send().await;
         let answer = sent.expect("an answer");
-        assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap_or_default());
+        let status = answer.status().as_u16();
+        (status, serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or_default())
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
         let answer = reqwest::get(format!("{}{path}", self.url)).await.expect("an answer");
         let status = answer.status().as_u16();
         (status, serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or_default())
-    }
-
-    /// The port that it listens on.
-    pub(crate) fn port(&self) -> &str {
-        self.url.rsplit(':').next().expect("a port")
     }
 
     /// Sends a signal by its name and waits for the end.

@@ -79,6 +79,14 @@ impl Shop {
         self.directory.path().join(file)
     }
 
+    /// The store's file.
+    pub(crate) fn store(&self) -> PathBuf {
+        match &self.config.store.url {
+            StoreUrl::Sqlite(path) => path.clone(),
+            StoreUrl::MySql(_) => unreachable!("a shop has a file"),
+        }
+    }
+
     /// Starts everything, inside the actix system of the test.
     pub(crate) async fn open(&self) -> Open {
         self.start(AppOptions::default()).await
@@ -95,7 +103,7 @@ impl Shop {
         let begun = Instant::now();
         loop {
             match App::start(Arc::clone(&config), options.clone()).await {
-                Ok(app) => return Open { app, store: self.path("store.db") },
+                Ok(app) => return Open { app, store: self.store() },
                 // Threads of an installation that was just stopped in this process may still be ending.
                 Err(error) if error.to_string().contains("in use by another process") => {
                     assert!(begun.elapsed() < PATIENCE, "{error}");
@@ -108,7 +116,7 @@ impl Shop {
 
     /// Changes the store behind the back of Tillstream, which must not be running.
     pub(crate) fn execute(&self, sql: &str) {
-        let store = self.path("store.db");
+        let store = self.store();
         let mut connection = SqliteConnection::establish(&store.display().to_string()).expect("the store's file");
         let changed = sql_query(sql).execute(&mut connection).expect("a statement that holds");
         assert!(changed > 0, "nothing changed by {sql}");
@@ -116,7 +124,7 @@ impl Shop {
 
     /// The first column of what this query finds in the store.
     pub(crate) fn query(&self, sql: &str) -> Vec<String> {
-        query(&self.path("store.db"), sql)
+        query(&self.store(), sql)
     }
 }
 
