@@ -56,6 +56,8 @@ impl Shop {
 
     /// An empty one that begins with this `plugins.yaml`.
     pub(crate) fn with_plugins(plugins: &Value) -> Self {
+        // Fails only if it was done before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = TempDir::new().expect("a temporary directory");
         let mut config = Config::default();
         config.bus.path = directory.path().join("bus.db");
@@ -98,7 +100,6 @@ impl Shop {
     }
 
     async fn start(&self, options: AppOptions) -> Open {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let config = Arc::new(self.config.clone());
         let begun = Instant::now();
         loop {
