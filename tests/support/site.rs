@@ -1,13 +1,19 @@
 //! One installation in a directory of its own: the bus file, the store file, and the binary run on them.
 
 use std::fs;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::results;
+
+/// Far longer than catching up takes.
+const PATIENCE: Duration = Duration::from_mins(5);
+const POLL: Duration = Duration::from_millis(10);
 
 /// The binary under test: the one that Cargo has just built, unless another one is asked for.
 fn binary() -> PathBuf {
@@ -95,9 +101,13 @@ impl Site {
 
     /// Processes everything that is on the bus and returns the line of figures.
     pub(crate) fn catch_up(&self, shards: u32) -> Value {
-        let output = self.serve(shards).stderr(Stdio::inherit()).output().expect("the processor starts");
-        assert!(output.status.success(), "serve --until-caught-up ends with {}", output.status);
-        let line = String::from_utf8(output.stdout).expect("UTF-8");
+        let mut processor = Running::start(self.serve(shards).stdout(Stdio::piped()));
+        while !processor.has_ended() {
+            std::thread::sleep(POLL);
+        }
+        let mut line = String::new();
+        let mut stdout = processor.child.stdout.take().expect("it is piped");
+        stdout.read_to_string(&mut line).expect("UTF-8");
         serde_json::from_str(line.lines().last().expect("a line of figures")).expect("JSON")
     }
 
@@ -108,27 +118,41 @@ impl Site {
         let mut command = self.serve(shards);
         // Small batches: there is enough left for the next kill, and their size must not matter either.
         command.env("TILLSTREAM__PROCESSOR__BATCHEVENTSMAX", "200");
-        let mut processor = Running(command.stdout(Stdio::null()).spawn().expect("the processor starts"));
-        loop {
-            if let Some(status) = processor.0.try_wait().expect("the processor can be asked") {
-                assert!(status.success(), "serve --until-caught-up ends with {status}");
-                return false;
-            }
+        let mut processor = Running::start(command.stdout(Stdio::null()));
+        while !processor.has_ended() {
             if results::progress(&self.path("store.db")) > before {
                 return true;
             }
             std::thread::yield_now();
         }
+        false
     }
 }
 
 /// A process that does not outlive the test; dropping it is `kill -9`.
-struct Running(Child);
+struct Running {
+    child: Child,
+    since: Instant,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self { child: command.spawn().expect("the processor starts"), since: Instant::now() }
+    }
+
+    /// True once it has ended well; one that never ends fails the test.
+    fn has_ended(&mut self) -> bool {
+        assert!(self.since.elapsed() < PATIENCE, "serve --until-caught-up has not ended after {PATIENCE:?}");
+        let status = self.child.try_wait().expect("the processor can be asked");
+        assert!(status.is_none_or(|status| status.success()), "serve --until-caught-up ends with {status:?}");
+        status.is_some()
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
         // Fails only if the process has already ended, which is what is wanted.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
