@@ -34,13 +34,13 @@ struct Line {
     value: String,
 }
 
-/// How far the log has been applied: grows with every commit. 0 while there is no store.
+/// How many records of `pos.events` have been applied. 0 while there is no store.
 pub(crate) fn progress(store: &Path) -> i64 {
     let Ok(mut connection) = SqliteConnection::establish(&format!("file:{}?mode=ro", store.display())) else {
         return 0;
     };
-    let sum = sql_query("SELECT COALESCE(SUM(version), 0) AS value FROM offsets").get_result::<Number>(&mut connection);
-    sum.map_or(0, |sum| sum.value)
+    let sum = sql_query("SELECT COALESCE(SUM(next_offset), 0) AS value FROM offsets WHERE topic = 'pos.events'");
+    sum.get_result::<Number>(&mut connection).map_or(0, |sum| sum.value)
 }
 
 /// Every row of the tables of results, by table, each written out whole.

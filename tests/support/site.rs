@@ -111,16 +111,21 @@ impl Site {
         serde_json::from_str(line.lines().last().expect("a line of figures")).expect("JSON")
     }
 
-    /// Starts processing and kills the process without warning as soon as it has committed something new. Returns
-    /// false if there was nothing left to commit.
-    pub(crate) fn catch_up_until_killed(&self, shards: u32) -> bool {
-        let before = results::progress(&self.path("store.db"));
+    /// How many records of `pos.events` have been applied.
+    pub(crate) fn progress(&self) -> i64 {
+        results::progress(&self.path("store.db"))
+    }
+
+    /// Starts processing and kills the process without warning as soon as it has committed something new and so many
+    /// records are applied in all. Returns false if it caught up before.
+    pub(crate) fn catch_up_until_killed(&self, shards: u32, records: i64) -> bool {
+        let records = records.max(self.progress() + 1);
         let mut command = self.serve(shards);
         // Small batches: there is enough left for the next kill, and their size must not matter either.
         command.env("TILLSTREAM__PROCESSOR__BATCHEVENTSMAX", "200");
         let mut processor = Running::start(command.stdout(Stdio::null()));
         while !processor.has_ended() {
-            if results::progress(&self.path("store.db")) > before {
+            if self.progress() >= records {
                 return true;
             }
             std::thread::yield_now();
