@@ -98,6 +98,7 @@ impl App {
         let status = Arc::new(Status::new(Role::ALL.to_vec()));
         let feed = Feed::new(config.feed.capacity);
         let control = Control::start(store.clone(), feed.clone(), Arc::clone(&status), &defaults).await?;
+        control.follow(Arc::clone(&bus));
 
         let crashes = Crashes::default();
         let supervisor = Supervisor::new(Arc::clone(&status), crashes.clone()).start();

@@ -104,6 +104,9 @@ impl<P: Plugin> State<P> {
         }
         self.passivate(input.committed);
         let mut tasks = self.select(input, |placed| {
+            if !input.settings.is_for::<P>(placed.position) {
+                return false;
+            }
             input.settings.eligibility::<P>().qualifies(&placed.event, input.settings.stores()).unwrap_or_else(|error| {
                 tracing::debug!(plugin = P::NAME, event = %placed.event.id, error, "eligibility could not be decided");
                 false

@@ -6,7 +6,7 @@
 mod snapshot;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 pub use snapshot::{PluginSnapshot, Snapshot};
 use snapshot::{Registered, registry};
 
-use crate::bus::{NewRecord, Topic};
+use crate::bus::{Bus, BusError, NewRecord, Topic, TopicPartition};
 use crate::event::stable_id;
 use crate::feed::{Feed, FeedBody, FeedItem, FeedKind};
 use crate::pipeline::source::content_type;
@@ -46,6 +46,10 @@ pub struct Control {
     current: ArcSwap<Snapshot>,
     /// One change at a time in this process; other processes are told apart by revisions.
     changing: Mutex<()>,
+    bus: OnceLock<Arc<dyn Bus>>,
+    /// Where each partition of `pos.events` ended when a plugin was switched on, by plugin. Kept in memory: what an earlier
+    /// process had left waiting is little, and seen by the plugin.
+    resumed: std::sync::Mutex<BTreeMap<String, Arc<[i64]>>>,
 }
 
 /// A plugin as the API shows it.
@@ -122,6 +126,12 @@ pub enum ChangeError {
     Unavailable(String),
 }
 
+impl From<BusError> for ChangeError {
+    fn from(error: BusError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
 impl From<StoreError> for ChangeError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -169,7 +179,35 @@ impl Control {
             registry,
             current: ArcSwap::from_pointee(snapshot),
             changing: Mutex::new(()),
+            bus: OnceLock::new(),
+            resumed: std::sync::Mutex::default(),
         }))
+    }
+
+    /// From now on a plugin that is switched on goes on with the next event on this bus: what was appended before and
+    /// still waits for other partitions is not for it.
+    pub fn follow(&self, bus: Arc<dyn Bus>) {
+        // Set once, at the start.
+        let _ = self.bus.set(bus);
+    }
+
+    async fn reload(&self) -> Result<(), StoreError> {
+        let mut snapshot = load(&self.store, &self.registry).await?;
+        snapshot.set_resumed(&self.resumed.lock().unwrap_or_else(PoisonError::into_inner));
+        self.current.store(Arc::new(snapshot));
+        Ok(())
+    }
+
+    /// Where each partition of `pos.events` ends.
+    async fn ends(&self) -> Result<Option<Arc<[i64]>>, BusError> {
+        let Some(bus) = self.bus.get() else {
+            return Ok(None);
+        };
+        let mut ends = Vec::new();
+        for partition in 0..bus.partitions() {
+            ends.push(bus.bounds(TopicPartition::new(Topic::Events, partition)).await?.high);
+        }
+        Ok(Some(ends.into()))
     }
 
     /// The settings that hold now.
@@ -184,7 +222,7 @@ impl Control {
     /// If the store cannot be read.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let _changing = self.changing.lock().await;
-        self.current.store(Arc::new(load(&self.store, &self.registry).await?));
+        self.reload().await?;
         Ok(())
     }
 
@@ -248,18 +286,23 @@ impl Control {
             settings: compiled.settings_json.clone(),
         };
         let record = control_record(name, old.revision + 1, &new);
+        let resumed = if active && !old.active { self.ends().await? } else { None };
         let changed =
             self.store.change_plugin(name, old.revision, new, &change.actor, change.reason.as_deref(), record).await;
         match changed {
-            Ok(_) => {}
+            Ok(_) => {
+                if let Some(ends) = resumed {
+                    self.resumed.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), ends);
+                }
+            }
             Err(StoreError::Conflict) => {
                 // Another process was first; the person shall see what it made of it.
-                self.current.store(Arc::new(load(&self.store, &self.registry).await?));
+                self.reload().await?;
                 return Err(conflict());
             }
             Err(error) => return Err(error.into()),
         }
-        self.current.store(Arc::new(load(&self.store, &self.registry).await?));
+        self.reload().await?;
         let view = self.view(name).ok_or(ChangeError::NotFound)?;
         self.announce(&view, &change.actor);
         Ok(view)
@@ -285,7 +328,7 @@ impl Control {
         Stores::new(shops.clone()).map_err(ChangeError::Invalid)?;
         let document = serde_json::to_value(&shops).expect("stores are plain data");
         let changed = self.store.change_stores(revision, document, actor, reason).await;
-        self.current.store(Arc::new(load(&self.store, &self.registry).await?));
+        self.reload().await?;
         match changed {
             Ok((_, revision)) => Ok(revision),
             Err(StoreError::Conflict) => Err(ChangeError::StoresConflict(self.snapshot().stores_document().0)),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::effect::Position;
 use crate::plugins::eligibility::{CompiledEligibility, Eligibility};
 use crate::plugins::validate::{schema_of, validate, validate_eligibility};
 use crate::plugins::{Plugin, PluginVisitor, Subscription, visit_all};
@@ -84,6 +85,7 @@ pub struct PluginSnapshot {
     settings: Option<Arc<dyn Any + Send + Sync>>,
     subscriptions: Vec<Subscription>,
     eligibility: Option<Arc<CompiledEligibility>>,
+    resumed: Option<Arc<[i64]>>,
 }
 
 impl PluginSnapshot {
@@ -95,10 +97,18 @@ impl PluginSnapshot {
                 settings: Some(compiled.settings),
                 subscriptions: compiled.subscriptions,
                 eligibility: Some(compiled.eligibility),
+                resumed: None,
             },
             Err(errors) => {
                 let fault = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                Self { row, fault: Some(fault), settings: None, subscriptions: Vec::new(), eligibility: None }
+                Self {
+                    row,
+                    fault: Some(fault),
+                    settings: None,
+                    subscriptions: Vec::new(),
+                    eligibility: None,
+                    resumed: None,
+                }
             }
         }
     }
@@ -151,6 +161,19 @@ impl Snapshot {
     #[must_use]
     pub fn plugin(&self, name: &str) -> Option<&PluginSnapshot> {
         self.plugins.iter().find(|plugin| plugin.row.name == name)
+    }
+
+    pub(super) fn set_resumed(&mut self, resumed: &BTreeMap<String, Arc<[i64]>>) {
+        for plugin in &mut self.plugins {
+            plugin.resumed = resumed.get(&plugin.row.name).cloned();
+        }
+    }
+
+    /// True unless the event was on the bus before the plugin was switched on.
+    #[must_use]
+    pub fn is_for<P: Plugin>(&self, position: Position) -> bool {
+        let ends = self.of::<P>().resumed.as_deref();
+        ends.and_then(|ends| ends.get(position.partition as usize)).is_none_or(|end| position.offset >= *end)
     }
 
     fn of<P: Plugin>(&self) -> &PluginSnapshot {

@@ -139,3 +139,25 @@ async fn a_changed_eligibility_holds_for_the_next_event() {
     let only = |terminals: &[&str]| json!({"eligibility": {"terminals": terminals}});
     obeys_under_load(&[(only(&["T2"]), &["T2"]), (only(&[]), &TERMINALS), (only(&["T1", "T3"]), &["T1", "T3"])]).await;
 }
+
+/// Decisions across tills wait until every till has said as much. What was appended while the plugin was off must not
+/// reach it afterwards because of that.
+#[actix::test]
+async fn what_waits_for_other_tills_when_a_plugin_is_switched_on_again_is_not_for_it() {
+    let mut rule = drawer_rule(0);
+    rule["scope"] = json!("employee");
+    let shop = Shop::with_plugins(&json!({"plugins": {FRAUD: {"active": true, "settings": {"rules": [rule]}}}}));
+    let open = shop.open().await;
+    open.append(&[drawer("T1", 1, 0)]).await;
+    // Time that has moved on releases what stands before it.
+    open.append(&[drawer("T2", 1, 60)]).await;
+    until("the first is decided on", async || open.alerted().await == ["T1-1"]).await;
+    open.change(FRAUD, json!({"active": false})).await;
+    open.append(&[drawer("T1", 2, 120), drawer("T3", 1, 130)]).await;
+    open.has_read_all().await;
+    open.change(FRAUD, json!({"active": true})).await;
+    open.append(&[drawer("T1", 3, 140), drawer("T2", 2, 200)]).await;
+    until("the next one is decided on", async || open.alerted().await.contains(&"T1-3".to_owned())).await;
+    assert_eq!(open.alerted().await, ["T1-1", "T1-3"]);
+    open.stop().await;
+}
