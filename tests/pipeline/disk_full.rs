@@ -19,6 +19,7 @@ const BATCH: u64 = 500;
 struct Disk(PathBuf);
 
 impl Disk {
+    #[expect(clippy::print_stderr, reason = "tells whoever runs the test that it could not")]
     fn mount(at: PathBuf) -> Option<Self> {
         fs::create_dir(&at).expect("a directory");
         let mut mount = Command::new("mount");
@@ -26,7 +27,7 @@ impl Disk {
         if mount.status().is_ok_and(|status| status.success()) {
             return Some(Self(at));
         }
-        println!("skipped: a small disk cannot be mounted here; run as root to try a full one");
+        eprintln!("skipped: a small disk cannot be mounted here; run as root to try a full one");
         None
     }
 

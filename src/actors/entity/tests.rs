@@ -65,6 +65,7 @@ fn key() -> EntityKey {
 }
 
 /// A batch of drawers opened for these reasons, one a minute, the clock a minute after the last.
+#[expect(clippy::needless_pass_by_value, reason = "written in place at each call")]
 fn batch(reasons: &[&str], settings: Value) -> Work {
     let placed = |(index, reason): (usize, &&str)| {
         let time = at("08:00:00").plus_seconds(60 * i64::try_from(index).unwrap());
