@@ -16,7 +16,8 @@ use tillstream::time::Timestamp;
 
 use oracle::Expected;
 use oracle::fraud::Alert;
-use support::adversary;
+use oracle::log::Log;
+use support::adversary::{self, Message};
 use support::alone::{self, Outcome};
 use support::compare::assert_same;
 
@@ -27,7 +28,8 @@ const PARTITIONS: u32 = 3;
 fn streams() -> impl Iterator<Item = (u64, Expected, Value)> {
     SEEDS.map(|seed| {
         let (messages, defaults) = (adversary::messages(seed, 600), adversary::defaults());
-        (seed, Expected::of(messages.iter().map(Vec::as_slice), PARTITIONS, &defaults), defaults)
+        let log = Log::received(messages.iter().map(Message::received), PARTITIONS);
+        (seed, Expected::of_log(log, &defaults), defaults)
     })
 }
 

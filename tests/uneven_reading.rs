@@ -19,7 +19,7 @@ use tillstream::time::Timestamp;
 
 use oracle::event::Event;
 use oracle::log::{Log, partition_of};
-use support::adversary;
+use support::adversary::{self, Message};
 
 const PARTITIONS: u32 = 3;
 
@@ -47,15 +47,15 @@ fn seen(event: &Event) -> Seen {
 }
 
 impl Owned {
-    fn new(partition: u32, messages: &[Vec<u8>]) -> Self {
-        let here = |message: &&Vec<u8>| {
-            partition_of(&oracle::event::read(message).expect("a valid event").terminal, PARTITIONS) == partition
+    fn new(partition: u32, messages: &[Message]) -> Self {
+        let here = |message: &&Message| {
+            partition_of(&oracle::event::read(&message.bytes).expect("a valid event").terminal, PARTITIONS) == partition
         };
         let records = messages.iter().filter(here).zip(0..).map(|(message, offset)| Record {
             offset,
-            timestamp: Timestamp::MAX,
+            timestamp: Timestamp::from_millis(message.received),
             key: None,
-            value: Bytes::from(message.clone()),
+            value: Bytes::from(message.bytes.clone()),
             headers: Vec::new(),
         });
         Self {
@@ -150,7 +150,7 @@ fn speed_batches_and_deaths_do_not_change_the_order() {
             let end = |source| Chunk { source, from: 0, to: 0, clock: Timestamp::MAX, events: Vec::new() };
             chunks.extend((0..PARTITIONS).map(end));
         }
-        let log = Log::read(messages.iter().map(Vec::as_slice), PARTITIONS);
+        let log = Log::received(messages.iter().map(Message::received), PARTITIONS);
         for (target, chunks) in (0..PARTITIONS).zip(rekeyed) {
             let expected = log.across_tills().into_iter().filter(|event| concerns(event, target)).map(seen);
             assert_eq!(merged(chunks), expected.collect::<Vec<_>>(), "across tills, partition {target}, seed {seed}");

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use super::event::{self, Event, Reason};
 use super::windows::{Verdict, Window};
 
+/// How far beyond its arrival on the bus an event can move the clock.
+const AHEAD_MILLIS: i64 = 2000;
+
 /// A message that could not be applied.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct DeadLetter {
@@ -44,10 +47,15 @@ impl Log {
     ///
     /// All of them are taken to reach the bus later than their event times say, so bus time holds no clock back.
     pub(crate) fn read<'a>(messages: impl IntoIterator<Item = &'a [u8]>, partitions: u32) -> Self {
+        Self::received(messages.into_iter().map(|message| (message, i64::MAX)), partitions)
+    }
+
+    /// The same for messages with the times, in milliseconds, at which the bus received them.
+    pub(crate) fn received<'a>(messages: impl IntoIterator<Item = (&'a [u8], i64)>, partitions: u32) -> Self {
         let mut log = Self::default();
         let mut windows: HashMap<String, Window> = HashMap::new();
         let mut clocks: BTreeMap<u32, i64> = BTreeMap::new();
-        for (offset, bytes) in messages.into_iter().enumerate() {
+        for (offset, (bytes, received)) in messages.into_iter().enumerate() {
             let mut event = match event::read(bytes) {
                 Ok(event) => event,
                 Err(reason) => {
@@ -62,7 +70,7 @@ impl Log {
                     event.offset = i64::try_from(offset).expect("fewer messages than 2^63");
                     let clock = clocks.entry(event.partition).or_default();
                     event.late = event.time < *clock;
-                    *clock = event.time.max(*clock);
+                    *clock = event.time.min(received.saturating_add(AHEAD_MILLIS)).max(*clock);
                     event.clock = *clock;
                     log.events.push(event);
                     continue;

@@ -37,6 +37,11 @@ impl Expected {
     /// What these messages, in the order in which they reach the bus, must lead to under these defaults (the content of
     /// `plugins.yaml` as JSON).
     pub(crate) fn of<'a>(messages: impl IntoIterator<Item = &'a [u8]>, partitions: u32, defaults: &Value) -> Self {
+        Self::of_log(Log::read(messages, partitions), defaults)
+    }
+
+    /// The same for messages that have been sorted out already.
+    pub(crate) fn of_log(log: Log, defaults: &Value) -> Self {
         let stores = Stores::new(defaults["stores"].clone());
         let settings = |name: &str| {
             let plugin = &defaults["plugins"][name];
@@ -44,7 +49,6 @@ impl Expected {
             assert!(plugin.get("eligibility").is_none(), "the oracle knows only the default eligibility: {name}");
             &plugin["settings"]
         };
-        let log = Log::read(messages, partitions);
         let time_sheets = time_sheets::time_sheets(&log, settings("employee-time-tracker"), &stores);
         let mut alerts = fraud::alerts(&log, settings("fraud-detection"), &stores);
         let recommendations = recommend::recommendations(&log, settings("purchase-recommender"));

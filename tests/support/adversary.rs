@@ -1,5 +1,5 @@
-//! Streams that no shop would produce: few employees, tills and baskets, coarse times, and everything late, repeated and
-//! out of order, so that every rule of the plugins meets its borders within a few hundred events.
+//! Streams that no shop would produce: few employees, tills and baskets, coarse times, and everything late, ahead,
+//! repeated and out of order, so that every rule of the plugins meets its borders within a few hundred events.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -125,8 +125,21 @@ pub(crate) fn defaults() -> Value {
     })
 }
 
+/// A message and when the bus received it, in milliseconds.
+#[derive(Clone)]
+pub(crate) struct Message {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) received: i64,
+}
+
+impl Message {
+    pub(crate) fn received(&self) -> (&[u8], i64) {
+        (&self.bytes, self.received)
+    }
+}
+
 /// A stream of that many messages.
-pub(crate) fn messages(seed: u64, count: usize) -> Vec<Vec<u8>> {
+pub(crate) fn messages(seed: u64, count: usize) -> Vec<Message> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut now = START;
     let mut sequences = vec![0_u64; if seed.is_multiple_of(3) { 12 } else { 5 }];
@@ -146,9 +159,14 @@ pub(crate) fn messages(seed: u64, count: usize) -> Vec<Vec<u8>> {
             if random.random_bool(0.1) {
                 millis -= random.random_range(0..2500_i64);
             }
+            if random.random_bool(0.04) {
+                // A till whose clock is ahead.
+                millis += random.random_range(0..600_000_i64);
+            }
             let terminal = random.random_range(0..sequences.len());
             sequences[terminal] += 1;
-            message(&mut random, (terminal, baskets), sequences[terminal], millis)
+            let bytes = message(&mut random, (terminal, baskets), sequences[terminal], millis);
+            Message { bytes, received: now * 1000 }
         })
         .collect()
 }
