@@ -78,9 +78,8 @@ async fn each_bad_message_is_a_dead_letter_with_its_bytes_and_field_and_the_batc
     let open = shop.open().await;
     let messages = bad_messages();
     let mut records = Vec::new();
-    for (index, message) in messages.iter().enumerate() {
-        let sequence = index as u64 + 1;
-        records.push(record(&drawer(TERMINAL, sequence, i64::try_from(index).expect("a few messages"))));
+    for (sequence, message) in (1..).zip(&messages) {
+        records.push(record(&drawer(TERMINAL, sequence, 0)));
         let (value, headers) = (Bytes::from(message.value.clone()), message.headers.clone());
         let key = Some(Bytes::from_static(TERMINAL.as_bytes()));
         records.push(NewRecord { topic: Topic::Events, partition: None, key, value, headers });
@@ -125,7 +124,7 @@ async fn what_another_client_put_on_the_wrong_partition_is_moved_and_applied_onc
         // As a hash of another kind would have it: here and there, and twice.
         for wrong in [1, 2] {
             let partition = Some((right + wrong) % partitions);
-            records.push(NewRecord { partition, ..record(&drawer(TERMINAL, sequence, sequence.cast_signed())) });
+            records.push(NewRecord { partition, ..record(&drawer(TERMINAL, sequence, 0)) });
         }
     }
     records.push(binary_drawer(partitions));

@@ -40,7 +40,8 @@ async fn a_log_of_the_past_runs_in_its_own_time() {
     let open = shop.open().await;
     let then = Timestamp::parse("2020-03-02T09:00:00Z").expect("a time");
     // Nine minutes between two signs of life: nobody is idle, although all of it was years ago.
-    let events: Vec<_> = (0..5).map(|n| login("T1", n + 1, then.plus_seconds(n.cast_signed() * 540))).collect();
+    let events: Vec<_> =
+        (1..).zip((0..5).map(|n| n * 540)).map(|(n, seconds)| login("T1", n, then.plus_seconds(seconds))).collect();
     open.append(&events).await;
     // Another till moves time on, eleven minutes beyond the last of them.
     let mut other = login("T2", 1, then.plus_seconds(4 * 540 + 660));

@@ -65,8 +65,7 @@ fn key() -> EntityKey {
 }
 
 /// A batch of drawers opened for these reasons, one a minute, the clock a minute after the last.
-#[expect(clippy::needless_pass_by_value, reason = "written in place at each call")]
-fn batch(reasons: &[&str], settings: Value) -> Work {
+fn batch(reasons: &[&str], settings: &Value) -> Work {
     let placed = |(index, reason): (usize, &&str)| {
         let time = at("08:00:00").plus_seconds(60 * i64::try_from(index).unwrap());
         let event = event("S001/T1", EventType::DrawerOpened, time, &json!({"employeeId": "E1", "reason": reason}));
@@ -75,7 +74,7 @@ fn batch(reasons: &[&str], settings: Value) -> Work {
     };
     let events: Vec<Placed> = reasons.iter().enumerate().map(placed).collect();
     let clock = at("08:00:00").plus_seconds(60 * i64::try_from(events.len()).unwrap());
-    let settings = Arc::new(Snapshot::with_only::<Fragile>(&settings));
+    let settings = Arc::new(Snapshot::with_only::<Fragile>(settings));
     let indexes = (0..u32::try_from(events.len()).unwrap()).collect();
     let input = BatchInput { batch: 1, committed: 0, events, groups: Vec::new(), clocks: Vec::new(), settings };
     Work { input: Arc::new(input), events: indexes, clock }
@@ -92,14 +91,14 @@ fn broken() -> Value {
 #[test]
 fn an_event_at_which_the_plugin_panics_is_left_out_and_the_others_are_applied_as_if_it_had_never_come() {
     let mut entity = EntityActor::<Fragile>::new(key(), None).unwrap();
-    let outcome = entity.work(&batch(&["a", "panic", "b", "timer", "panic", "c"], broken()));
+    let outcome = entity.work(&batch(&["a", "panic", "b", "timer", "panic", "c"], &broken()));
     assert_eq!(state_of(&outcome), ["a", "b", "timer", "rang", "c"]);
     assert_eq!(logged(&outcome.effects), ["a", "b", "timer", "rang", "c"]);
     let failure = |index| Failure { event: Some(index), due: None, message: "cannot stand it".to_owned() };
     assert_eq!(outcome.failures, [failure(1), failure(4)]);
 
     let mut spared = EntityActor::<Fragile>::new(key(), None).unwrap();
-    let without = batch(&["a", "panic", "b", "timer", "panic", "c"], broken());
+    let without = batch(&["a", "panic", "b", "timer", "panic", "c"], &broken());
     let undisturbed = spared.work(&Work { events: vec![0, 2, 3, 5], ..without });
     assert_eq!(outcome.row, undisturbed.row);
 }
@@ -107,8 +106,8 @@ fn an_event_at_which_the_plugin_panics_is_left_out_and_the_others_are_applied_as
 #[test]
 fn after_a_panic_the_next_batch_goes_on_from_what_was_kept() {
     let mut entity = EntityActor::<Fragile>::new(key(), None).unwrap();
-    entity.work(&batch(&["a", "panic"], broken()));
-    let outcome = entity.work(&batch(&["b"], broken()));
+    entity.work(&batch(&["a", "panic"], &broken()));
+    let outcome = entity.work(&batch(&["b"], &broken()));
     assert_eq!(state_of(&outcome), ["a", "b"]);
     assert_eq!(outcome.failures, []);
     let stored = EntityActor::<Fragile>::new(key(), outcome.row).unwrap();
@@ -118,15 +117,15 @@ fn after_a_panic_the_next_batch_goes_on_from_what_was_kept() {
 #[test]
 fn a_batch_of_nothing_but_panics_changes_nothing() {
     let mut entity = EntityActor::<Fragile>::new(key(), None).unwrap();
-    entity.work(&batch(&["a"], broken()));
-    let outcome = entity.work(&batch(&["panic", "panic"], broken()));
+    entity.work(&batch(&["a"], &broken()));
+    let outcome = entity.work(&batch(&["panic", "panic"], &broken()));
     assert_eq!((outcome.row.is_none(), outcome.effects.len(), outcome.failures.len()), (true, 0, 2));
 }
 
 #[test]
 fn a_replay_is_applied_once_the_cause_is_gone_and_names_its_dead_letter_only_then() {
     let replay = |settings| {
-        let mut work = batch(&["panic"], settings);
+        let mut work = batch(&["panic"], &settings);
         let addressee = Addressee {
             plugin: Fragile::NAME.into(),
             scope: Scope::Terminal,
@@ -148,7 +147,7 @@ fn a_replay_is_applied_once_the_cause_is_gone_and_names_its_dead_letter_only_the
 #[test]
 fn a_timer_at_which_the_plugin_panics_is_reported_with_its_time_and_events_go_on() {
     let mut entity = EntityActor::<Fragile>::new(key(), None).unwrap();
-    let outcome = entity.work(&batch(&["timer that panics", "a"], broken()));
+    let outcome = entity.work(&batch(&["timer that panics", "a"], &broken()));
     assert_eq!(state_of(&outcome), ["timer that panics", "a"]);
     let failure = Failure { event: None, due: Some(at("08:00:01")), message: "woken too early".to_owned() };
     assert_eq!((outcome.failures, outcome.due), (vec![failure], None));
@@ -157,7 +156,7 @@ fn a_timer_at_which_the_plugin_panics_is_reported_with_its_time_and_events_go_on
 #[test]
 fn a_timer_that_sets_itself_again_without_end_is_cut_off() {
     let mut entity = EntityActor::<Fragile>::new(key(), None).unwrap();
-    let outcome = entity.work(&batch(&["endless", "a"], broken()));
+    let outcome = entity.work(&batch(&["endless", "a"], &broken()));
     assert_eq!(outcome.failures.len(), 1);
     assert_eq!(outcome.failures[0].due, Some(at("08:00:01")));
     assert!(outcome.failures[0].message.contains("without end"));
