@@ -299,12 +299,10 @@ pub(crate) fn at(second: i64) -> String {
 /// An event of a till.
 #[expect(clippy::needless_pass_by_value, reason = "written in place at each call")]
 pub(crate) fn event(kind: &str, terminal: &str, sequence: u64, second: i64, data: Value) -> Value {
-    let mut event = json!({
+    json!({
         "specversion": "1.0", "id": format!("{terminal}-{sequence}"), "source": format!("/stores/S001/terminals/{terminal}"),
-        "type": kind, "time": at(second), "sequence": sequence,
-    });
-    event["data"] = data;
-    event
+        "type": kind, "time": at(second), "sequence": sequence, "data": data,
+    })
 }
 
 /// A drawer is opened: the fraud plugin will speak of it.
