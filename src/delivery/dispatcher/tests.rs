@@ -55,6 +55,8 @@ impl Scene {
     /// Lets a dispatcher work until every call that waits has ended.
     async fn dispatch(&self, url: Option<&str>) -> Arc<Dispatcher> {
         let dispatcher = self.dispatcher(url);
+        // A dispatcher that died may have left a write behind, which ends a call without a notice: it goes first.
+        self.ask(Vec::new()).await;
         let waiting = usize::try_from(self.store.http_depth().await.unwrap()).unwrap();
         let ended = self.wait_for_notices(self.notice_count() + waiting);
         tokio::select! {
