@@ -18,7 +18,7 @@ use crate::bus::{Bus, BusError};
 use crate::config::{BusKind, Config, Role, StoreUrl};
 use crate::control::Control;
 use crate::delivery::dispatcher::{Dispatcher, Endpoints};
-use crate::delivery::{evidence, relay};
+use crate::delivery::{evidence, relay, retention};
 use crate::feed::Feed;
 use crate::http::{self, AppState, ServeError};
 use crate::plugins::defaults::{Defaults, DefaultsError};
@@ -115,6 +115,7 @@ impl App {
         watch_relay(&supervisor, &context);
         watch_dispatcher(&supervisor, &context, &config);
         watch_evidence(&supervisor, &context);
+        watch_retention(&supervisor, &context);
         let (stop, stopping) = watch::channel(false);
         let (caught_up, is_caught_up) = watch::channel(false);
         let (span, span_seen) = watch::channel(None);
@@ -273,6 +274,15 @@ fn watch_evidence(supervisor: &Addr<Supervisor>, context: &ShardContext) {
         Box::pin(async move { evidence::run(&store, &*bus).await })
     });
     supervisor.do_send(Watch { name: "evidence", factory });
+}
+
+fn watch_retention(supervisor: &Addr<Supervisor>, context: &ShardContext) {
+    let context = context.clone();
+    let factory: Factory = Box::new(move || {
+        let bus = Arc::clone(&context.bus);
+        Box::pin(async move { retention::run(&*bus).await })
+    });
+    supervisor.do_send(Watch { name: "retention", factory });
 }
 
 fn watch_ingress(

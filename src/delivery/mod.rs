@@ -7,6 +7,7 @@ pub mod evidence;
 mod http_call;
 mod notice;
 pub mod relay;
+pub mod retention;
 mod reply;
 pub mod stub_customers;
 
