@@ -7,8 +7,8 @@ pub mod evidence;
 mod http_call;
 mod notice;
 pub mod relay;
-pub mod retention;
 mod reply;
+pub mod retention;
 pub mod stub_customers;
 
 use std::time::Duration;

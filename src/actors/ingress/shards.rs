@@ -11,8 +11,9 @@ use crate::actors::shard::{ApplyBatch, CommitReport, Shard, ShardContext, ShardF
 use crate::actors::supervisor::Crashes;
 use crate::bus::{Fetched, Topic, TopicPartition};
 
-/// Batches in flight for each shard: one is applied, one appends its chunks, one commits.
-const IN_FLIGHT_MAX: usize = 3;
+/// Batches in flight for each shard: one is applied while the one before it is made durable. With three, batches got
+/// smaller and commits more, for no gain (docs/benchmarks.md).
+const IN_FLIGHT_MAX: usize = 2;
 /// Waits before a restart, in milliseconds: doubling from the first to the last.
 const BACKOFF_MS: (u64, u64) = (50, 5000);
 

@@ -13,7 +13,7 @@ use crate::time::Timestamp;
 /// Most records in a chunk.
 pub(super) const RECORDS_MAX: u32 = 1000;
 /// A chunk that has reached this size takes no more records, before compression.
-pub(super) const BYTES_MAX: usize = 512 * 1024;
+pub(super) const BYTES_MAX: usize = 128 * 1024;
 
 const PREFIX: usize = 13;
 const CODEC_RAW: u8 = 1;

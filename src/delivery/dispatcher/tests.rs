@@ -52,13 +52,21 @@ impl Scene {
         }
     }
 
+    /// Completes once no call waits and `count` notices have come. A write that a dead dispatcher left behind ends a call
+    /// without a notice: then a moment without calls is enough.
+    async fn wait_for_end(&self, count: usize) {
+        let mut calm = 0;
+        while self.notice_count() < count && calm < 50 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            calm = if self.store.http_depth().await.unwrap() == 0 { calm + 1 } else { 0 };
+        }
+    }
+
     /// Lets a dispatcher work until every call that waits has ended.
     async fn dispatch(&self, url: Option<&str>) -> Arc<Dispatcher> {
         let dispatcher = self.dispatcher(url);
-        // A dispatcher that died may have left a write behind, which ends a call without a notice: it goes first.
-        self.ask(Vec::new()).await;
         let waiting = usize::try_from(self.store.http_depth().await.unwrap()).unwrap();
-        let ended = self.wait_for_notices(self.notice_count() + waiting);
+        let ended = self.wait_for_end(self.notice_count() + waiting);
         tokio::select! {
             () = dispatcher.run() => unreachable!(),
             () = ended => {}
