@@ -207,7 +207,7 @@ async fn measure_latency(args: &Latency, directory: &Path) -> anyhow::Result<Val
         });
         let records: Vec<_> = records.collect();
         if !records.is_empty() {
-            drop(app.bus.append(records));
+            actix::spawn(app.bus.append(records));
         }
         tokio::time::sleep(APPEND_EVERY).await;
     }

@@ -219,7 +219,7 @@ impl Default for Config {
             plugins: PluginsConfig { file: "plugins.yaml".into(), file_is_explicit: false },
             customers: RemoteConfig::default(),
             orders: RemoteConfig::default(),
-            processor: ProcessorConfig { shards: cores.min(4), batch_events_max: 10_000, entities_max: 50_000 },
+            processor: ProcessorConfig { shards: cores.min(4), batch_events_max: 10_000, entities_max: 5_000 },
             feed: FeedConfig { capacity: 10_000 },
         }
     }
