@@ -49,7 +49,7 @@ export function place(event) {
     const match = /^\/stores\/([^/]+)\/terminals\/([^/]+)$/.exec(text ?? '');
     if (match) return { store: match[1], terminal: match[2] };
   }
-  return { store: '', terminal: event?.partitionkey ?? event?.terminal ?? '' };
+  return { store: '', terminal: event?.partitionkey ?? event?.terminal?.split('/').at(-1) ?? '' };
 }
 
 /** The plugin that published an event, or nothing. */
