@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::bus::{Bus, Topic, TopicPartition};
 
 const TOPICS: [Topic; 2] = [Topic::Plugins, Topic::DeadLetters];
-const EVERY: Duration = Duration::from_secs(60);
+const EVERY: Duration = Duration::from_mins(1);
 
 /// Moves the floors of these topics to their ends, now and then, until the process ends.
 ///
