@@ -52,9 +52,10 @@ async fn killed_in_the_middle_of_its_calls_it_answers_each_of_them_once() {
         let process = Process::start(&shop);
         let batch: Vec<_> =
             (1..=30).map(|next| identified("T1", asked + next, &format!("C{}", asked + next))).collect();
+        // Before the events are sent: afterwards all calls may have begun already, and no more would come.
+        let begun = customers.received().len();
         process.post(&batch).await;
         asked += 30;
-        let begun = customers.received().len();
         until("some calls are under way", async || customers.received().len() > begun).await;
         drop(process);
     }
