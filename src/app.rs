@@ -221,11 +221,8 @@ pub async fn open_bus(config: &Config) -> Result<Arc<dyn Bus>, StartError> {
         ));
     }
     let bus = config.bus.clone();
-    let retention = RetentionOptions {
-        age: Duration::from_secs(if bus.retention_hours == 0 { u64::MAX / 1000 } else { bus.retention_hours * 3600 }),
-        bytes: if bus.retention_bytes == 0 { u64::MAX } else { bus.retention_bytes },
-    };
-    let open = move || EmbeddedBus::open_with(&bus.path, bus.partitions, Some(retention));
+    let retention = RetentionOptions::from_limits(bus.retention_hours, bus.retention_bytes);
+    let open = move || EmbeddedBus::open_with(&bus.path, bus.partitions, retention);
     let opened = tokio::task::spawn_blocking(open).await.map_err(|error| BusError::Unavailable(error.to_string()))?;
     Ok(opened?)
 }

@@ -11,9 +11,10 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
+use super::serve::start_error;
 use super::usage;
-use crate::bus::embedded::{EmbeddedBus, RetentionOptions};
-use crate::config::{BusKind, Config};
+use crate::app::open_bus;
+use crate::config::Config;
 use crate::rig::pump::{PumpError, Speed, Totals, pump};
 use crate::rig::sinks::{BusSink, HttpSink, Sink, SinkError, events_url};
 use crate::rig::{Limit, Options, Pace, Rig};
@@ -175,10 +176,13 @@ impl RigArgs {
         self.rate.map_or(Speed::Unlimited, |rate| Speed::PerSecond { rate, present: self.start.is_none() })
     }
 
-    fn sink(&self) -> anyhow::Result<Sink> {
+    async fn sink(&self) -> anyhow::Result<Sink> {
         match self.to.as_str() {
             "stdout" => Ok(Sink::stdout()),
-            "bus" => Ok(Sink::Bus(BusSink::new(open_bus(&Config::load(self.config.as_deref(), &[])?)?))),
+            "bus" => {
+                let config = Config::load(self.config.as_deref(), &[])?;
+                Ok(Sink::Bus(BusSink::new(open_bus(&config).await.map_err(start_error)?)))
+            }
             url if url.starts_with("http://") || url.starts_with("https://") => {
                 let url = events_url(url).map_err(|error| usage(format!("--to: {error}")))?;
                 Ok(Sink::Http(HttpSink::new(url, self.token.clone())?))
@@ -187,19 +191,6 @@ impl RigArgs {
                 "--to: {other:?} is neither bus nor stdout nor an address such as http://127.0.0.1:8080"
             ))),
         }
-    }
-}
-
-fn open_bus(config: &Config) -> anyhow::Result<Arc<EmbeddedBus>> {
-    let bus = &config.bus;
-    match bus.kind {
-        BusKind::Embedded => {
-            let hours = if bus.retention_hours == 0 { u64::MAX / 3600 } else { bus.retention_hours };
-            let bytes = if bus.retention_bytes == 0 { u64::MAX } else { bus.retention_bytes };
-            let retention = RetentionOptions { age: Duration::from_secs(hours * 3600), bytes };
-            Ok(EmbeddedBus::open_with(&bus.path, bus.partitions, Some(retention))?)
-        }
-        BusKind::Kafka => Err(usage("bus.kind = \"kafka\" is not possible in this version; use \"embedded\"")),
     }
 }
 
@@ -224,7 +215,7 @@ pub fn run(args: &RigArgs) -> anyhow::Result<()> {
 }
 
 async fn send(args: &RigArgs, options: Options, labels: Option<BufWriter<File>>) -> anyhow::Result<()> {
-    let mut sink = args.sink()?;
+    let mut sink = args.sink().await?;
     let bar = progress_bar(options.limit);
     let began = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));

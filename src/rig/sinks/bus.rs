@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::SinkError;
 use crate::bus::{Bus, BusError, NewRecord, Topic};
+use crate::pipeline::source::content_type;
 use crate::rig::RigMessage;
 
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -49,12 +50,11 @@ impl BusSink {
 }
 
 fn record(message: RigMessage) -> NewRecord {
-    const CONTENT_TYPE: &[u8] = b"application/cloudevents+json";
     NewRecord {
         topic: Topic::Events,
         partition: None,
         key: Some(Bytes::copy_from_slice(message.key.as_bytes())),
         value: message.bytes,
-        headers: vec![("content-type".to_owned(), Bytes::from_static(CONTENT_TYPE))],
+        headers: vec![content_type()],
     }
 }
