@@ -8,6 +8,7 @@ pub mod partitioner;
 pub mod simulated;
 #[cfg(test)]
 pub(crate) mod suite;
+mod tail;
 
 use std::fmt;
 
@@ -15,6 +16,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::time::Timestamp;
+
+pub use tail::follow;
 
 /// The topics, by the names that INTERFACES fixes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,11 +32,15 @@ pub enum Topic {
     Plugins,
     /// A copy of every dead letter.
     DeadLetters,
+    /// Internal: what the live feed of other processes shows and no other topic holds (log lines, HTTP calls). Worthless
+    /// after minutes.
+    Feed,
 }
 
 impl Topic {
     /// All topics.
-    pub const ALL: [Self; 5] = [Self::Events, Self::Rekeyed, Self::OrderCreated, Self::Plugins, Self::DeadLetters];
+    pub const ALL: [Self; 6] =
+        [Self::Events, Self::Rekeyed, Self::OrderCreated, Self::Plugins, Self::DeadLetters, Self::Feed];
 
     /// The topic's name, without prefix.
     #[must_use]
@@ -44,6 +51,7 @@ impl Topic {
             Self::OrderCreated => "order.created",
             Self::Plugins => "pos.plugins",
             Self::DeadLetters => "pos.deadletters",
+            Self::Feed => "pos.feed",
         }
     }
 
@@ -53,11 +61,11 @@ impl Topic {
         Self::ALL.into_iter().find(|topic| topic.name() == name)
     }
 
-    /// Partitions of this topic on a bus of `bus_partitions`: the control topic is small and has one.
+    /// Partitions of this topic on a bus of `bus_partitions`: what is small has one.
     #[must_use]
     pub const fn partitions(self, bus_partitions: u32) -> u32 {
         match self {
-            Self::Plugins => 1,
+            Self::Plugins | Self::Feed => 1,
             _ => bus_partitions,
         }
     }
@@ -232,6 +240,28 @@ pub trait Bus: Send + Sync + 'static {
     /// # Errors
     /// If the group cannot be joined.
     fn consumer(&self) -> Result<Box<dyn Consumer>, BusError>;
+
+    /// True if several processes can use this bus at the same time.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Follows topics from their present ends on, outside of the group. `None` where [`follow`] should look again and again
+    /// instead.
+    ///
+    /// # Errors
+    /// If the topics cannot be followed.
+    fn tail(&self, topics: &[Topic]) -> Result<Option<Box<dyn Tail>>, BusError> {
+        let _ = topics;
+        Ok(None)
+    }
+}
+
+/// Follows topics for people to look at: nothing depends on it, and no place is stored.
+pub trait Tail: Send {
+    /// Waits for the next records; those of one partition are in order and never come twice. Where the bus was away or
+    /// forgot some, it goes on with what is there. Cancel-safe.
+    fn next(&mut self) -> BoxFuture<'_, Result<Vec<(TopicPartition, Record)>, BusError>>;
 }
 
 /// One member of the group that shares the partitions.

@@ -54,11 +54,17 @@ struct State {
     time: Option<Timestamp>,
     partitions: HashMap<TopicPartition, Partition>,
     lanes: BTreeMap<String, i64>,
+    /// Consumers that share the partitions, in the order in which they came.
+    members: Vec<u64>,
+    /// Which of them has which partition.
+    owners: BTreeMap<u32, u64>,
 }
 
 #[derive(Debug)]
 struct Shared {
     partitions: u32,
+    /// Consumers share the partitions, as those of a Kafka group do.
+    is_group: bool,
     identity: String,
     state: Mutex<State>,
     news: watch::Sender<u64>,
@@ -78,6 +84,19 @@ impl SimulatedBus {
     /// If `partitions` is 0.
     #[must_use]
     pub fn new(partitions: u32, seed: u64) -> Self {
+        Self::with(partitions, seed, false)
+    }
+
+    /// As [`SimulatedBus::new`], but consumers share the partitions instead of fencing each other.
+    ///
+    /// # Panics
+    /// If `partitions` is 0.
+    #[must_use]
+    pub fn shared(partitions: u32, seed: u64) -> Self {
+        Self::with(partitions, seed, true)
+    }
+
+    fn with(partitions: u32, seed: u64, is_group: bool) -> Self {
         assert!(partitions > 0, "a bus has at least one partition");
         let of_topic = |topic: Topic| {
             (0..topic.partitions(partitions)).map(move |partition| TopicPartition::new(topic, partition))
@@ -89,9 +108,12 @@ impl SimulatedBus {
             time: None,
             partitions: Topic::ALL.into_iter().flat_map(of_topic).map(empty).collect(),
             lanes: BTreeMap::new(),
+            members: Vec::new(),
+            owners: BTreeMap::new(),
         };
         let shared = Shared {
             partitions,
+            is_group,
             identity: format!("simulated-{seed:016x}"),
             state: Mutex::new(state),
             news: watch::Sender::new(0),
@@ -301,31 +323,79 @@ impl Bus for SimulatedBus {
     /// Nothing is ever removed but by [`SimulatedBus::remove_below`].
     fn set_floor(&self, _: TopicPartition, _: i64) {}
 
-    /// Joins as the only member: an older consumer is fenced.
+    /// Joins as the only member, so that an older consumer is fenced, or on a shared bus as one of several.
     fn consumer(&self) -> Result<Box<dyn Consumer>, BusError> {
-        let generation = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let id = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        if self.shared.is_group {
+            self.shared.lock().members.push(id);
+        }
         self.shared.news.send_modify(|count| *count += 1);
         let mut news = self.shared.news.subscribe();
         news.mark_changed();
-        Ok(Box::new(SimulatedConsumer { shared: Arc::clone(&self.shared), generation, news, assigned: false }))
+        let shared = Arc::clone(&self.shared);
+        Ok(Box::new(SimulatedConsumer { shared, id, news, joined: false, revoked: Vec::new() }))
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared.is_group
     }
 }
 
 #[derive(Debug)]
 struct SimulatedConsumer {
     shared: Arc<Shared>,
-    generation: u64,
+    id: u64,
     news: watch::Receiver<u64>,
-    assigned: bool,
+    joined: bool,
+    /// Given away; others may have them once the owner has come back to ask for more.
+    revoked: Vec<u32>,
 }
 
 impl SimulatedConsumer {
     fn check(&self) -> Result<(), BusError> {
-        if self.generation == self.shared.generation.load(Ordering::Acquire) {
+        if self.shared.is_group || self.id == self.shared.generation.load(Ordering::Acquire) {
             Ok(())
         } else {
             Err(BusError::Fenced("a newer consumer was started".to_owned()))
         }
+    }
+
+    /// What changes in the assignment of this member. Nobody gets a partition that another one still has.
+    fn rebalance(&mut self) -> Option<ConsumerEvent> {
+        let first = !std::mem::replace(&mut self.joined, true);
+        if !self.shared.is_group {
+            return first.then(|| ConsumerEvent::Assigned((0..self.shared.partitions).collect()));
+        }
+        let mut state = self.shared.lock();
+        let released = std::mem::take(&mut self.revoked);
+        state.owners.retain(|partition, _| !released.contains(partition));
+        let count = state.members.len();
+        let place = state.members.iter().position(|member| *member == self.id).unwrap_or_default();
+        let is_mine = |partition: u32| partition as usize % count.max(1) == place;
+        let owned = state.owners.iter().filter(|(_, owner)| **owner == self.id).map(|(partition, _)| *partition);
+        let revoked: Vec<u32> = owned.filter(|partition| !is_mine(*partition)).collect();
+        let free = |partition: &u32| is_mine(*partition) && !state.owners.contains_key(partition);
+        let assigned: Vec<u32> = (0..self.shared.partitions).filter(free).collect();
+        state.owners.extend(assigned.iter().map(|partition| (*partition, self.id)));
+        drop(state);
+        if !released.is_empty() {
+            self.shared.news.send_modify(|count| *count += 1);
+        }
+        if first || !assigned.is_empty() {
+            return Some(ConsumerEvent::Assigned(assigned));
+        }
+        self.revoked.clone_from(&revoked);
+        (!revoked.is_empty()).then_some(ConsumerEvent::Revoked(revoked))
+    }
+}
+
+impl Drop for SimulatedConsumer {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.members.retain(|member| *member != self.id);
+        state.owners.retain(|_, owner| *owner != self.id);
+        drop(state);
+        self.shared.news.send_modify(|count| *count += 1);
     }
 }
 
@@ -333,13 +403,12 @@ impl Consumer for SimulatedConsumer {
     fn next(&mut self) -> BoxFuture<'_, Result<ConsumerEvent, BusError>> {
         Box::pin(async move {
             self.check()?;
-            if !self.assigned {
-                self.assigned = true;
-                return Ok(ConsumerEvent::Assigned((0..self.shared.partitions).collect()));
+            if let Some(event) = self.rebalance() {
+                return Ok(event);
             }
             self.news.changed().await.map_err(|_| unavailable())?;
             self.check()?;
-            Ok(ConsumerEvent::Ready)
+            Ok(self.rebalance().unwrap_or(ConsumerEvent::Ready))
         })
     }
 
@@ -382,6 +451,44 @@ mod tests {
         bus.set_faults(Faults::default());
         let values: Vec<_> = read_all(&bus, P0, 0).await.into_iter().map(|record| record.value).collect();
         assert_eq!(values, (1..=50).map(|position| position.to_string()).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn members_of_a_group_share_the_partitions_and_none_has_two_owners() {
+        let bus = SimulatedBus::shared(PARTITIONS, 7);
+        let mut first = bus.consumer().unwrap();
+        assert_eq!(first.next().await.unwrap(), ConsumerEvent::Assigned(vec![0, 1, 2, 3]));
+        let mut second = bus.consumer().unwrap();
+        assert_eq!(second.next().await.unwrap(), ConsumerEvent::Assigned(Vec::new()), "all are still taken");
+        assert_eq!(first.next().await.unwrap(), ConsumerEvent::Revoked(vec![1, 3]));
+        let (_, assigned) = tokio::join!(first.next(), async {
+            loop {
+                if let ConsumerEvent::Assigned(partitions) = second.next().await.unwrap() {
+                    return partitions;
+                }
+            }
+        });
+        assert_eq!(assigned, [1, 3]);
+        first.leave().await;
+        assert_eq!(second.next().await.unwrap(), ConsumerEvent::Assigned(vec![0, 2]));
+    }
+
+    #[tokio::test]
+    async fn a_tail_begins_at_the_end_and_shows_each_record_once_in_order() {
+        let bus = SimulatedBus::shared(PARTITIONS, 7);
+        bus.append(vec![record("before")]).await.unwrap();
+        let mut tail = crate::bus::follow(Arc::new(bus.clone()), vec![Topic::Events, Topic::Plugins]);
+        let mut seen = Vec::new();
+        for round in 0..3 {
+            // The first look finds out where the end is.
+            let _ = tokio::time::timeout(Duration::from_millis(120), tail.next()).await;
+            bus.append((0..2000).map(|number| record(format!("{round}-{number}"))).collect()).await.unwrap();
+            while seen.len() < (round + 1) * 2000 {
+                seen.extend(tail.next().await.unwrap().into_iter().map(|(_, record)| record.value));
+            }
+        }
+        let all = (0..3).flat_map(|round| (0..2000).map(move |number| format!("{round}-{number}")));
+        assert_eq!(seen, all.collect::<Vec<_>>());
     }
 
     #[tokio::test]

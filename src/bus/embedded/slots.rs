@@ -12,7 +12,7 @@ pub(super) struct Slot(u32);
 impl Slot {
     /// The number that is stored.
     pub(super) fn number(self) -> i32 {
-        i32::try_from(self.0).expect("five topics of 4096 partitions")
+        i32::try_from(self.0).expect("a few topics of 4096 partitions")
     }
 
     /// Its topic.
@@ -42,6 +42,7 @@ const fn topic_number(topic: Topic) -> u32 {
         Topic::OrderCreated => 2,
         Topic::Plugins => 3,
         Topic::DeadLetters => 4,
+        Topic::Feed => 5,
     }
 }
 
