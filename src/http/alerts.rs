@@ -9,7 +9,7 @@ use super::State;
 use super::access::Actor;
 use super::body::JsonBody;
 use super::page::List;
-use super::params::Params;
+use super::params::{Params, WhenText};
 use super::problem::{Problem, ProblemField};
 use crate::event::{Scope, Severity};
 use crate::store::{Alert, AlertChange, AlertFilter, AlertStatus, Disposition, StoreError};
@@ -17,6 +17,7 @@ use crate::time::Timestamp;
 
 /// An alert: what the rule found, and what people made of it.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Alert)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AlertView {
     id: String,
@@ -24,10 +25,8 @@ pub(super) struct AlertView {
     rule_id: String,
     /// Revision of the rule that fired.
     rule_revision: u64,
-    #[schema(value_type = String, example = "high")]
     severity: Severity,
     /// Kind of the entity: `terminal`, `employee`, `customer` or `card`.
-    #[schema(value_type = String, example = "employee")]
     scope: Scope,
     entity: String,
     /// What was measured.
@@ -49,12 +48,8 @@ pub(super) struct AlertView {
     employee_id: Option<String>,
     /// True for a rule in status `shadow`.
     shadow: bool,
-    /// `new`, `acknowledged` or `closed`.
-    #[schema(value_type = String, example = "new")]
     status: AlertStatus,
-    /// `fraud`, `mistake` or `false_alarm`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
     disposition: Option<Disposition>,
     #[serde(skip_serializing_if = "Option::is_none")]
     assignee: Option<String>,
@@ -107,12 +102,12 @@ fn named<T: serde::de::DeserializeOwned>(name: &str) -> Option<T> {
 #[utoipa::path(
     tag = "alerts",
     params(
-        ("status" = Option<String>, Query, description = "new acknowledged closed"),
-        ("severity" = Option<String>, Query, description = "low medium high"),
+        ("status" = inline(Option<AlertStatus>), Query, description = "How far people are with it"),
+        ("severity" = inline(Option<Severity>), Query, description = "How serious it is"),
         ("ruleId" = Option<String>, Query, description = "The rule that fired"),
         ("entity" = Option<String>, Query, description = "`scope:id`, or the id alone"),
-        ("from" = Option<String>, Query, description = "Inclusive: RFC 3339, or a business day"),
-        ("to" = Option<String>, Query, description = "Exclusive: RFC 3339, or a business day"),
+        ("from" = inline(Option<WhenText>), Query, description = "Inclusive: RFC 3339, or a business day"),
+        ("to" = inline(Option<WhenText>), Query, description = "Exclusive: RFC 3339, or a business day"),
         ("shadow" = Option<bool>, Query, description = "Those of shadow rules instead of the others"),
         ("limit" = Option<u16>, Query, description = "Items of a page", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
@@ -155,12 +150,9 @@ pub(super) async fn show(id: web::Path<String>, state: State) -> Result<HttpResp
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 #[expect(clippy::option_option, reason = "a merge patch tells absent from null")]
 pub(super) struct AlertPatch {
-    /// `new`, `acknowledged` or `closed`.
-    #[schema(value_type = Option<String>)]
     status: Option<AlertStatus>,
-    /// `fraud`, `mistake` or `false_alarm`.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Disposition>)]
     disposition: Option<Option<Disposition>>,
     /// Who looks after it.
     #[serde(default, deserialize_with = "present")]

@@ -14,6 +14,7 @@ use crate::time::Timestamp;
 
 /// Who changed what, when and why.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AuditEntry)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct AuditView {
     id: i64,

@@ -11,7 +11,7 @@ use super::State;
 use super::access::Actor;
 use super::body::JsonBody;
 use super::page::List;
-use super::params::Params;
+use super::params::{Params, WhenText};
 use super::problem::{Problem, ProblemField};
 use super::replay::{original_of, replay_record};
 use crate::store::model::DeadLetter;
@@ -20,14 +20,13 @@ use crate::time::Timestamp;
 
 /// A dead letter, kept whole.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DeadLetterView {
     id: String,
     /// When it was found.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
-    /// `open`, `replayed` or `discarded`.
-    #[schema(value_type = String, example = "open")]
     status: DeadLetterStatus,
     /// Machine-readable reason.
     reason: String,
@@ -91,11 +90,11 @@ fn status(name: &str) -> Option<DeadLetterStatus> {
 #[utoipa::path(
     tag = "dead letters",
     params(
-        ("status" = Option<String>, Query, description = "open replayed discarded"),
+        ("status" = inline(Option<DeadLetterStatus>), Query, description = "Where it stands"),
         ("reason" = Option<String>, Query, description = "Machine-readable reason"),
         ("plugin" = Option<String>, Query, description = "The plugin that failed"),
-        ("from" = Option<String>, Query, description = "Found at or after: RFC 3339, or a business day"),
-        ("to" = Option<String>, Query, description = "Found before: RFC 3339, or a business day"),
+        ("from" = inline(Option<WhenText>), Query, description = "Found at or after: RFC 3339, or a business day"),
+        ("to" = inline(Option<WhenText>), Query, description = "Found before: RFC 3339, or a business day"),
         ("limit" = Option<u16>, Query, description = "Items of a page", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
     ),

@@ -16,6 +16,38 @@ use crate::event::{EVENT_BYTES_MAX, Event, EventClass, EventError, Reason};
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch+json";
 
+/// A `CloudEvents` 1.0 event in structured mode; a batch is a list of such. `schemas/` holds what `data` must be for each type; an unknown type is
+/// passed on as it is.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "describes the body, which is parsed once, by Event::parse")]
+pub(super) struct CloudEvent {
+    #[schema(pattern = "^1\\.0$")]
+    specversion: String,
+    /// Unique for its source.
+    #[schema(min_length = 1, max_length = 255)]
+    id: String,
+    /// `/stores/STORE/terminals/TERMINAL` for what terminals tell.
+    #[schema(min_length = 1, max_length = 255, example = "/stores/S001/terminals/T0007")]
+    source: String,
+    #[serde(rename = "type")]
+    #[schema(min_length = 1, max_length = 255, example = "pos.basket.started")]
+    type_name: String,
+    /// When it happened; required for the types that are known.
+    #[schema(nullable = false, format = DateTime)]
+    time: Option<String>,
+    /// Counts up from 1 for each terminal.
+    #[schema(nullable = false, minimum = 1)]
+    sequence: Option<u64>,
+    /// The store's business day.
+    #[schema(nullable = false, format = Date)]
+    businessday: Option<String>,
+    /// Done in training mode: plugins leave it alone unless told otherwise.
+    #[schema(nullable = false)]
+    training: Option<bool>,
+    #[schema(nullable = false, value_type = Option<Object>)]
+    data: Option<serde_json::Value>,
+}
+
 /// What became of the events of one request.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Accepted {
@@ -42,7 +74,7 @@ pub(super) struct Rejected {
 #[utoipa::path(
     tag = "events",
     request_body(content(
-        (Object = "application/cloudevents+json"), (Vec<Object> = "application/cloudevents-batch+json"), (Object = "application/json")
+        (CloudEvent = "application/cloudevents+json"), (Vec<serde_json::Value> = "application/cloudevents-batch+json"), (CloudEvent = "application/json")
     )),
     responses((status = 202, description = "Durable on the bus", body = Accepted))
 )]

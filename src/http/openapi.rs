@@ -1,10 +1,12 @@
 //! The OpenAPI 3.1 description of this server, generated from the handlers, and what else can be read from it.
 
+mod refine;
+
 use std::sync::OnceLock;
 
 use actix_web::http::Method;
 use actix_web::{App, HttpResponse, get};
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr};
 use utoipa::{OpenApi, ToSchema};
@@ -33,15 +35,12 @@ pub fn document() -> Document {
     components.schemas.extend(name_and_schemas);
     debug_assert_eq!(name, "Problem");
     for (path, item) in &mut document.paths.paths {
-        for operation in operations(item) {
+        for (_, operation) in refine::operations(item) {
             add_common_problems(path, operation);
         }
     }
+    refine::refine(&mut document);
     document
-}
-
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten()
 }
 
 /// What any call may answer: said once here rather than at every handler.
@@ -99,7 +98,10 @@ impl Routes {
             template.len() == given.len()
                 && template.iter().zip(&given).all(|(part, given)| part.starts_with('{') || part == given)
         };
-        self.0.iter().filter(|(template, _)| fits(template)).flat_map(|(_, methods)| methods.clone()).collect()
+        let fitting = || self.0.iter().filter(|(template, _)| fits(template));
+        // As in the description: a path that is named stands before one that is a pattern.
+        let named = fitting().find(|(template, _)| *template == given);
+        named.or_else(|| fitting().next()).map(|(_, methods)| methods.clone()).unwrap_or_default()
     }
 }
 
@@ -133,6 +135,8 @@ mod tests {
     fn a_known_path_tells_its_methods() {
         let routes = Routes::new(&super::document());
         assert_eq!(routes.methods("/api/events"), [Method::GET, Method::POST]);
+        assert_eq!(routes.methods("/api/deadletters/discard"), [Method::POST]);
+        assert_eq!(routes.methods("/api/deadletters/d1"), [Method::GET]);
         assert!(routes.methods("/api/nothing").is_empty());
     }
 }

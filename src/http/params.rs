@@ -8,6 +8,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use utoipa::openapi::schema::{KnownFormat, SchemaFormat, Type};
+use utoipa::openapi::{Object, OneOf, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::Problem;
 use crate::event::ID_BYTES_MAX;
@@ -28,6 +31,19 @@ pub(super) enum When {
     At(Timestamp),
     Day(jiff::civil::Date),
 }
+
+/// Describes a [`When`].
+pub(super) struct WhenText;
+
+impl PartialSchema for WhenText {
+    fn schema() -> RefOr<Schema> {
+        let text = |format| Object::builder().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(format)));
+        let absent = Object::builder().schema_type(Type::String).max_length(Some(0));
+        OneOf::builder().item(text(KnownFormat::DateTime)).item(text(KnownFormat::Date)).item(absent).into()
+    }
+}
+
+impl ToSchema for WhenText {}
 
 impl Params {
     /// Reads the query of `request`, which may hold the parameters in `known` only. Empty values count as absent.

@@ -3,12 +3,12 @@
 use actix_web::{HttpRequest, HttpResponse, get};
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
 
 use super::State;
+use super::events::CloudEvent;
 use super::log_reader::{Cursor, newest_first};
 use super::page::List;
-use super::params::{Params, When, encode_cursor};
+use super::params::{Params, When, WhenText, encode_cursor};
 use super::problem::Problem;
 use crate::bus::{Record, Topic, TopicPartition, partitioner};
 use crate::event::{Event, EventClass, Scope};
@@ -17,11 +17,6 @@ use crate::time::Timestamp;
 
 /// How far a terminal's clock may be ahead of the bus's before `from` misses its events.
 const CLOCK_SKEW_SECONDS: i64 = 24 * 3600;
-
-/// A `CloudEvents` 1.0 event as it stands on the bus.
-#[derive(ToSchema)]
-#[schema(value_type = Object)]
-pub(super) struct EventObject(#[allow(dead_code, reason = "stands for any event in the description")] String);
 
 #[derive(Debug)]
 struct Wanted {
@@ -68,12 +63,12 @@ fn is_before(event: &Event, when: When) -> bool {
         ("terminal" = Option<String>, Query, description = "The terminal that it is about"),
         ("employee" = Option<String>, Query, description = "The employee who acted"),
         ("basket" = Option<String>, Query, description = "The basket that it belongs to"),
-        ("from" = Option<String>, Query, description = "Event time, inclusive: RFC 3339, or a business day"),
-        ("to" = Option<String>, Query, description = "Event time, exclusive: RFC 3339, or a business day"),
+        ("from" = inline(Option<WhenText>), Query, description = "Event time, inclusive: RFC 3339, or a business day"),
+        ("to" = inline(Option<WhenText>), Query, description = "Event time, exclusive: RFC 3339, or a business day"),
         ("limit" = Option<u16>, Query, description = "Items of a page", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
     ),
-    responses((status = 200, description = "A page of events", body = List<EventObject>))
+    responses((status = 200, description = "A page of events", body = List<CloudEvent>))
 )]
 #[get("/api/events")]
 pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {

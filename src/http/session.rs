@@ -24,6 +24,7 @@ pub(super) struct LogIn {
 
 /// Who is logged in.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Session)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SessionView {
     /// False where no tokens are configured: everybody on this machine is `local`.

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::State;
 use super::page::List;
-use super::params::{Params, When};
+use super::params::{Params, When, WhenText};
 use super::problem::Problem;
 use crate::effect::TimeSheetSession;
 use crate::store::{SessionFilter, SessionGroup, StoreError};
@@ -19,6 +19,7 @@ const CSV_PAGE: usize = 1000;
 
 /// A session on a time sheet.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TimeSheetSession)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SessionView {
     id: String,
@@ -65,6 +66,7 @@ impl From<TimeSheetSession> for SessionView {
 
 /// A total.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TimeSheetTotal)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TotalView {
     /// The employee, terminal, store or business day.
@@ -78,21 +80,20 @@ pub(super) struct TotalView {
 }
 
 fn read_filter(params: &Params) -> Result<SessionFilter, Problem> {
-    let day = |name: &str| {
+    // Sessions carry their business day, so a day needs no instants that stand for it.
+    let split = |name: &str| {
         Ok::<_, Problem>(match params.when(name)? {
-            None => None,
-            Some(When::Day(day)) => Some(day),
-            Some(When::At(_)) => {
-                return Err(Problem::parameter(
-                    name,
-                    "must be a business day such as 2026-01-05; time sheets go by those",
-                ));
-            }
+            None => (None, None),
+            Some(When::Day(day)) => (Some(day), None),
+            Some(When::At(time)) => (None, Some(time)),
         })
     };
+    let ((from, login_from), (to, login_to)) = (split("from")?, split("to")?);
     Ok(SessionFilter {
-        from: day("from")?,
-        to: day("to")?,
+        from,
+        to,
+        login_from,
+        login_to,
         employee_id: params.text("employeeId")?,
         store_id: params.text("storeId")?,
         terminal_id: params.text("terminalId")?,
@@ -111,8 +112,8 @@ fn wants_csv(request: &HttpRequest) -> bool {
 #[utoipa::path(
     tag = "time sheets",
     params(
-        ("from" = Option<String>, Query, description = "This business day and later ones"),
-        ("to" = Option<String>, Query, description = "Earlier business days than this"),
+        ("from" = inline(Option<WhenText>), Query, description = "Sessions that began then or later: RFC 3339, or a business day"),
+        ("to" = inline(Option<WhenText>), Query, description = "Sessions that began before: RFC 3339, or a business day"),
         ("employeeId" = Option<String>, Query, description = "Who worked"),
         ("storeId" = Option<String>, Query, description = "Where"),
         ("terminalId" = Option<String>, Query, description = "At which terminal"),
@@ -197,9 +198,9 @@ fn harmless(text: &str) -> String {
 #[utoipa::path(
     tag = "time sheets",
     params(
-        ("groupBy" = Option<String>, Query, description = "employee (default) terminal store businessDay"),
-        ("from" = Option<String>, Query, description = "This business day and later ones"),
-        ("to" = Option<String>, Query, description = "Earlier business days than this"),
+        ("groupBy" = inline(Option<SessionGroup>), Query, description = "Over what; employee if it is absent"),
+        ("from" = inline(Option<WhenText>), Query, description = "Sessions that began then or later: RFC 3339, or a business day"),
+        ("to" = inline(Option<WhenText>), Query, description = "Sessions that began before: RFC 3339, or a business day"),
         ("employeeId" = Option<String>, Query, description = "Who worked"),
         ("storeId" = Option<String>, Query, description = "Where"),
         ("terminalId" = Option<String>, Query, description = "At which terminal"),

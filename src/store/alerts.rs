@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Store;
 use super::audit::{NewEntry, read_json};
@@ -22,7 +23,7 @@ pub const NOTE_BYTES_MAX: usize = 10_000;
 pub const ASSIGNEE_BYTES_MAX: usize = 255;
 
 /// How far people are with an alert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are their meaning")]
 pub enum AlertStatus {
@@ -32,7 +33,7 @@ pub enum AlertStatus {
 }
 
 /// What an alert turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are their meaning")]
 pub enum Disposition {

@@ -1,5 +1,7 @@
 //! Time sheets: employees' sessions at terminals, and their totals.
 
+use utoipa::ToSchema;
+
 use super::Store;
 use super::connection::{on, queries};
 use super::cursor::{Cut, Page};
@@ -15,6 +17,10 @@ pub struct SessionFilter {
     pub from: Option<jiff::civil::Date>,
     /// An earlier business day than this.
     pub to: Option<jiff::civil::Date>,
+    /// Begun at this instant or later.
+    pub login_from: Option<Timestamp>,
+    /// Begun before this instant.
+    pub login_to: Option<Timestamp>,
     /// Who worked.
     pub employee_id: Option<String>,
     /// Where.
@@ -24,7 +30,8 @@ pub struct SessionFilter {
 }
 
 /// What totals are formed over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the names are their meaning")]
 pub enum SessionGroup {
     Employee,
@@ -150,6 +157,12 @@ macro_rules! filtered {
         }
         if let Some(to) = $filter.to {
             query = query.filter(sessions::business_day.lt(to.to_string()));
+        }
+        if let Some(from) = $filter.login_from {
+            query = query.filter(sessions::login_at.ge(from.as_millis()));
+        }
+        if let Some(to) = $filter.login_to {
+            query = query.filter(sessions::login_at.lt(to.as_millis()));
         }
         if let Some(employee) = &$filter.employee_id {
             query = query.filter(sessions::employee_id.eq(employee));

@@ -105,6 +105,11 @@ async fn sessions_are_found_by_business_day_and_added_up() {
         let day = |text: &str| Some(text.parse().unwrap());
         let two_days = SessionFilter { from: day("2026-01-05"), to: day("2026-01-07"), ..all() };
         assert_eq!(store.sessions(two_days.clone(), None, 10).await.unwrap().items, sessions[..2]);
+        let instant = sessions[0].login_at;
+        let until = SessionFilter { login_to: Some(instant.plus_millis(1)), ..all() };
+        assert_eq!(store.sessions(until, None, 10).await.unwrap().items, sessions[..1]);
+        let later = SessionFilter { login_from: Some(instant.plus_millis(1)), ..all() };
+        assert_eq!(store.session_totals(SessionGroup::Store, later).await.unwrap()[0].sessions, 2);
         let mine = SessionFilter { employee_id: Some("E7".to_owned()), ..all() };
         assert_eq!(store.sessions(mine, None, 10).await.unwrap().items.len(), 2);
         let totals = store.session_totals(SessionGroup::Employee, all()).await.unwrap();
