@@ -13,6 +13,9 @@ use crate::bus::TopicPartition;
 use crate::config::Role;
 use crate::time::Timestamp;
 
+/// The histogram that shards observe commits in.
+pub const COMMIT_DURATION: &str = "tillstream_commit_duration_seconds";
+
 /// Counts upwards. Bumped with relaxed ordering: figures for people, not for decisions.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);

@@ -261,3 +261,27 @@ async fn a_dead_letter_is_replayed_once_and_only_if_it_can_be_applied() {
     let audit = client.get("/api/audit").await;
     assert_eq!(audit.body["items"][0]["action"], "deadletter.discard");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_figure_is_in_the_catalogue_and_says_what_it_means() {
+    let client = Client::start().await;
+    client.post_event(&login("e1", "T1")).await;
+    client.get("/metrics").await;
+    let text = client.get("/metrics").await.text;
+    let families: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    for family in &families {
+        let (name, kind) = family.split_once(' ').unwrap();
+        let known = tillstream::http::metrics::catalogue::family(name).unwrap_or_else(|| panic!("{name} is unknown"));
+        assert_eq!(kind, known.kind.as_str(), "{name}");
+        assert!(text.contains(&format!("# HELP {name} {}", known.help)), "{name} has no meaning");
+    }
+    let value =
+        |sample: &str| text.lines().find_map(|line| line.strip_prefix(sample)).map(str::trim).unwrap_or("absent");
+    assert_eq!(value(r#"tillstream_part_ready{part="store"}"#), "1");
+    assert_eq!(value("tillstream_ready"), "1");
+    assert_eq!(value("tillstream_outbox_oldest_seconds"), "0");
+    assert_eq!(value(r#"tillstream_plugin_active{plugin="age-verification"}"#), "1");
+    assert!(value("process_cpu_seconds_total").parse::<f64>().unwrap() > 0.0);
+    let posted = r#"tillstream_http_requests_total{method="POST",route="/api/events",status="202"}"#;
+    assert!(value(posted).parse::<u64>().unwrap() >= 1, "{text}");
+}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tillstream::config::Config;
+use tillstream::http::metrics::catalogue::FAMILIES;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -90,4 +91,25 @@ fn every_call_of_the_server_is_on_its_page() {
         let last = path.rfind('/').map_or(path.as_str(), |start| &path[start..]);
         assert!(page.contains(&format!("{path}`")) || page.contains(&format!("`{last}`")), "{path}");
     }
+}
+
+/// The first column of a table's rows, without the head, below the heading.
+fn first_column<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
+    let (_, section) = page.split_once(&format!("## {heading}\n")).expect("the heading is there");
+    let section = section.split("\n## ").next().unwrap_or(section);
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split(" | ").next())
+        .flat_map(|cell| cell.split(", "))
+        .map(|name| name.trim_matches('`'))
+        .collect()
+}
+
+#[test]
+fn every_metric_has_its_meaning_on_the_page_of_operations_and_nothing_else_does() {
+    let page = read(&root().join("docs/operations.md"));
+    let mut described = first_column(&page, "What each metric means");
+    let mut known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    described.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(described, known);
 }

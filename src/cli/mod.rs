@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod health;
 mod logging;
 pub mod plugins;
 pub mod rig;
@@ -33,6 +34,7 @@ enum Command {
     Bench(bench::BenchArgs),
     Rig(rig::RigArgs),
     Serve(serve::ServeArgs),
+    Health(health::HealthArgs),
     Stub(stub::StubArgs),
     Tail(tail::TailArgs),
     Plugins(plugins::PluginsArgs),
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Plugins(args) => plugins::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Stub(args) => stub::run(&args),
     };
     match result {

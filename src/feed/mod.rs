@@ -8,6 +8,7 @@ mod filter;
 mod item;
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -75,6 +76,8 @@ struct Shared {
     next_seq: watch::Sender<u64>,
     /// Counts the subscriptions.
     readers: Arc<()>,
+    /// Items that readers missed.
+    dropped: AtomicU64,
 }
 
 /// The live feed of this process. Clones share it.
@@ -92,6 +95,7 @@ impl Feed {
             ring: Mutex::new(Ring { items: VecDeque::with_capacity(capacity), next_seq: 1 }),
             next_seq: watch::Sender::new(1),
             readers: Arc::new(()),
+            dropped: AtomicU64::new(0),
         }))
     }
 
@@ -112,6 +116,12 @@ impl Feed {
     #[must_use]
     pub fn readers(&self) -> usize {
         Arc::strong_count(&self.0.readers) - 1
+    }
+
+    /// How many items readers have missed because they fell behind the ring, all readers together.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
     }
 
     /// Appends items.
@@ -211,6 +221,7 @@ impl Subscription {
             if self.next < oldest {
                 let dropped = oldest - self.next;
                 self.next = oldest;
+                self.feed.0.dropped.fetch_add(dropped, Ordering::Relaxed);
                 return Some(Delivery::Gap(dropped));
             }
             let start = usize::try_from(self.next - oldest).unwrap_or(usize::MAX).min(ring.items.len());
@@ -282,6 +293,7 @@ mod tests {
         feed.publish((0..5).map(item).collect());
         assert!(matches!(reader.take(10), Some(Delivery::Gap(2))));
         assert_eq!(seqs(reader.take(10)), [3, 4, 5]);
+        assert_eq!(feed.dropped(), 2);
     }
 
     #[test]

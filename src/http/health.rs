@@ -4,16 +4,16 @@ use actix_web::{HttpResponse, get};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::State;
+use super::{AppState, State};
 use crate::bus::{Topic, TopicPartition};
 
 /// A part of the process and how it fares.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Check {
     /// `bus`, `store`, or a part of the pipeline.
-    name: String,
+    pub(super) name: String,
     /// Whether it can work.
-    ok: bool,
+    pub(super) ok: bool,
     /// Why it cannot, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
@@ -42,6 +42,16 @@ pub(super) async fn live() -> HttpResponse {
 )]
 #[get("/health/ready")]
 pub(super) async fn ready(state: State) -> HttpResponse {
+    let checks = checks(&state).await;
+    if checks.iter().all(|check| check.ok) {
+        HttpResponse::Ok().json(Health { status: "ok", checks })
+    } else {
+        HttpResponse::ServiceUnavailable().json(Health { status: "unavailable", checks })
+    }
+}
+
+/// Looks at everything that the process needs.
+pub(super) async fn checks(state: &AppState) -> Vec<Check> {
     let bus = state.bus.bounds(TopicPartition::new(Topic::Events, 0)).await;
     let store = state.store.load_stores().await;
     let mut checks = vec![
@@ -54,9 +64,5 @@ pub(super) async fn ready(state: State) -> HttpResponse {
         ok: false,
         message: Some(why),
     }));
-    if checks.iter().all(|check| check.ok) {
-        HttpResponse::Ok().json(Health { status: "ok", checks })
-    } else {
-        HttpResponse::ServiceUnavailable().json(Health { status: "unavailable", checks })
-    }
+    checks
 }

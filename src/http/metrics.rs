@@ -1,81 +1,206 @@
-//! `/metrics` in Prometheus' text format: the process's figures, and how requests were answered.
+//! `/metrics` in Prometheus' text format: the process's figures as they stand, and how requests were answered.
+//!
+//! What is counted elsewhere is read when it is asked for ([`exposition`]); what has to be observed one by one (requests,
+//! commits) goes to the recorder of the `metrics` macros. [`catalogue`] says what there is and what it means.
 
-use std::sync::OnceLock;
-use std::time::Duration;
+pub mod catalogue;
+mod exposition;
+mod outbox_age;
+mod process;
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpResponse, get};
-use metrics::{counter, gauge, histogram};
+use actix_web::{HttpResponse, get, web};
+use futures_util::future::join_all;
+use metrics::{counter, describe_counter, describe_histogram, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::time::timeout;
 
-use super::{AppState, State};
+use super::{AppState, Local, State, health};
+use crate::bus::TopicPartition;
+use crate::config::{BusKind, StoreUrl};
 use crate::feed::Extent;
-use crate::status::rss_bytes;
+use crate::status::COMMIT_DURATION;
+use catalogue::{FAMILIES, Kind};
+use exposition::Exposition;
+use outbox_age::OutboxAge;
 
-const DURATION: &str = "tillstream_http_request_duration_seconds";
-const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+const REQUESTS: &str = "tillstream_http_requests_total";
+const REQUEST_DURATION: &str = "tillstream_http_request_duration_seconds";
+const REQUEST_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+const COMMIT_BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0];
+/// Observations are put into their buckets this often even if nobody asks, so that they do not pile up in memory.
+const UPKEEP: Duration = Duration::from_secs(5);
+/// A bus or store that takes longer is away, as far as a scrape is concerned: Prometheus gives up after 10 s.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is remembered from one look to the next.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    outbox: Mutex<OutboxAge>,
+}
 
 /// The recorder of the whole process, so that whatever counts with the `metrics` macros is seen here. `None` if another
 /// recorder was installed first.
 fn recorder() -> Option<&'static PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let install = || {
-        PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Full(DURATION.to_owned()), &BUCKETS)
+        let builder = PrometheusBuilder::new();
+        let builder = builder.set_buckets_for_metric(Matcher::Full(REQUEST_DURATION.to_owned()), &REQUEST_BUCKETS);
+        let handle = builder
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Full(COMMIT_DURATION.to_owned()), &COMMIT_BUCKETS)
+            })
             .and_then(PrometheusBuilder::install_recorder)
-            .inspect_err(|error| tracing::error!(%error, "metrics are not available"))
-            .ok()
+            .inspect_err(|error| tracing::error!(%error, "requests and commits are not measured"))
+            .ok()?;
+        for family in FAMILIES {
+            match family.kind {
+                Kind::Counter => describe_counter!(family.name, family.help),
+                Kind::Histogram => describe_histogram!(family.name, family.help),
+                Kind::Gauge => {}
+            }
+        }
+        Some(handle)
     };
     HANDLE.get_or_init(install).as_ref()
 }
 
+/// Keeps what was observed small, for as long as the server lives.
+pub(super) async fn keep_up() {
+    let Some(recorder) = recorder() else { return };
+    let mut tick = tokio::time::interval(UPKEEP);
+    loop {
+        tick.tick().await;
+        recorder.run_upkeep();
+    }
+}
+
 /// Counts an answered request. `route` is the template, never the path itself, whose variety is without bounds.
 pub(super) fn request_answered(method: &Method, route: String, status: StatusCode, took: Duration) {
-    recorder();
     let method = if matches!(method.as_str(), "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") {
         method.as_str().to_owned()
     } else {
         "other".to_owned()
     };
     let status = status.as_u16().to_string();
-    counter!("tillstream_http_requests_total", "method" => method.clone(), "route" => route.clone(), "status" => status)
-        .increment(1);
-    histogram!(DURATION, "method" => method, "route" => route).record(took.as_secs_f64());
+    counter!(REQUESTS, "method" => method.clone(), "route" => route.clone(), "status" => status).increment(1);
+    histogram!(REQUEST_DURATION, "method" => method, "route" => route).record(took.as_secs_f64());
 }
 
-#[expect(clippy::cast_precision_loss, reason = "Prometheus knows only floating-point numbers")]
-fn copy_figures(state: &AppState) {
+/// What the pipeline has counted.
+fn add_pipeline(state: &AppState, figures: &mut Exposition) {
     let status = &state.status;
     let totals = &status.totals;
-    counter!("tillstream_events_total").absolute(totals.events.get());
-    counter!("tillstream_duplicates_total").absolute(totals.duplicates.get());
-    counter!("tillstream_sequence_gaps_total").absolute(totals.gaps.get());
-    counter!("tillstream_dead_letters_total").absolute(totals.dead_letters.get());
-    counter!("tillstream_derived_events_total").absolute(totals.derived.get());
-    counter!("tillstream_commits_total").absolute(totals.commits.get());
-    for (partition, figures) in status.partitions() {
-        let labels = [("topic", partition.topic.name().to_owned()), ("partition", partition.partition.to_string())];
-        gauge!("tillstream_partition_next_offset", &labels).set(figures.next_offset.get() as f64);
-        let lag = (figures.end_offset.get() - figures.next_offset.get()).max(0);
-        gauge!("tillstream_partition_lag", &labels).set(lag as f64);
-        gauge!("tillstream_partition_clock_seconds", &labels).set(figures.clock.get() as f64 / 1000.0);
+    figures.count("tillstream_events_total", &[], totals.events.get());
+    figures.count("tillstream_duplicates_total", &[], totals.duplicates.get());
+    figures.count("tillstream_sequence_gaps_total", &[], totals.gaps.get());
+    figures.count("tillstream_dead_letters_total", &[], totals.dead_letters.get());
+    figures.count("tillstream_derived_events_total", &[], totals.derived.get());
+    figures.count("tillstream_commits_total", &[], totals.commits.get());
+    for (stage, nanos) in status.stages.list() {
+        let seconds = Duration::from_nanos(nanos).as_secs_f64();
+        figures.add("tillstream_stage_seconds_total", &[("stage", stage)], seconds);
     }
-    for (plugin, figures) in status.plugins() {
-        counter!("tillstream_plugin_consumed_total", "plugin" => plugin.clone()).absolute(figures.consumed.get());
-        counter!("tillstream_plugin_skipped_total", "plugin" => plugin.clone()).absolute(figures.skipped.get());
-        counter!("tillstream_plugin_effects_total", "plugin" => plugin.clone()).absolute(figures.effects.get());
-        counter!("tillstream_plugin_errors_total", "plugin" => plugin).absolute(figures.errors.get());
+    for (plugin, counted) in status.plugins() {
+        let labels = [("plugin", plugin.as_str())];
+        figures.count("tillstream_plugin_consumed_total", &labels, counted.consumed.get());
+        figures.count("tillstream_plugin_skipped_total", &labels, counted.skipped.get());
+        figures.count("tillstream_plugin_effects_total", &labels, counted.effects.get());
+        figures.count("tillstream_plugin_errors_total", &labels, counted.errors.get());
     }
-    for (actor, figures) in status.actors() {
-        counter!("tillstream_actor_restarts_total", "actor" => actor).absolute(figures.restarts.get());
+    for plugin in state.control.snapshot().plugins() {
+        let labels = [("plugin", plugin.row.name.as_str())];
+        figures.flag("tillstream_plugin_active", &labels, plugin.row.active);
+        figures.flag("tillstream_plugin_faulty", &labels, plugin.row.active && plugin.fault.is_some());
     }
+    for (actor, counted) in status.actors() {
+        figures.count("tillstream_actor_restarts_total", &[("actor", actor.as_str())], counted.restarts.get());
+    }
+}
+
+/// Owned partitions; the bus is asked for their ends.
+async fn add_partitions(state: &AppState, figures: &mut Exposition) {
+    let owned = state.status.partitions();
+    let ends = join_all(owned.iter().map(|(place, _)| end_of(state, *place)));
+    // While the bus is away, what was seen last is better than nothing.
+    let ends = timeout(PATIENCE, ends).await.unwrap_or_else(|_| vec![0; owned.len()]);
+    for ((place, partition), end) in owned.iter().zip(ends) {
+        let number = place.partition.to_string();
+        let labels = [("topic", place.topic.name()), ("partition", number.as_str())];
+        let next = partition.next_offset.get();
+        let end = partition.end_offset.get().max(end);
+        figures.number("tillstream_partition_next_offset", &labels, next);
+        figures.number("tillstream_partition_lag", &labels, (end - next).max(0));
+        let clock = u64::try_from(partition.clock.get()).unwrap_or(0);
+        figures.add("tillstream_partition_clock_seconds", &labels, Duration::from_millis(clock).as_secs_f64());
+    }
+}
+
+async fn end_of(state: &AppState, place: TopicPartition) -> i64 {
+    state.bus.bounds(place).await.map_or(0, |bounds| bounds.high)
+}
+
+/// What waits in the store. While it is away these figures are left out: old ones would look like new ones.
+async fn add_waiting(state: &AppState, memory: &Memory, figures: &mut Exposition) {
+    let asked = async { tokio::join!(state.store.outbox_backlog(), state.store.counts()) };
+    let Ok((backlog, counts)) = timeout(PATIENCE, asked).await else { return };
+    if let Ok(backlog) = backlog {
+        let records = backlog.iter().map(|lane| lane.records).sum();
+        let mut outbox = memory.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = outbox.look(&backlog, Instant::now());
+        figures.number("tillstream_outbox_records", &[], records);
+        figures.add("tillstream_outbox_oldest_seconds", &[], age.as_secs_f64());
+    }
+    if let Ok(counts) = counts {
+        figures.number("tillstream_http_calls_waiting", &[], counts.http_calls);
+        figures.number("tillstream_dead_letters_open", &[], counts.dead_letters_open);
+        figures.number("tillstream_alerts_new", &[], counts.alerts_new);
+    }
+}
+
+/// Whether the process and its parts can work, by the same checks as `/health/ready`.
+async fn add_readiness(state: &AppState, figures: &mut Exposition) {
+    let checks = timeout(PATIENCE, health::checks(state)).await.unwrap_or_default();
+    for part in ["bus", "store"] {
+        let mut of_part = checks.iter().filter(|check| check.name == part).peekable();
+        let ready = of_part.peek().is_some() && of_part.all(|check| check.ok);
+        figures.flag("tillstream_part_ready", &[("part", part)], ready);
+    }
+    figures.flag("tillstream_ready", &[], !checks.is_empty() && checks.iter().all(|check| check.ok));
+}
+
+fn add_process(state: &AppState, figures: &mut Exposition) {
+    let config = &state.config;
+    let roles: Vec<_> = state.status.roles().iter().map(|role| role.as_str()).collect();
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("bus", config.bus.kind.as_str()),
+        ("store", config.store.url.kind()),
+        ("roles", &roles.join(",")),
+    ];
+    figures.flag("tillstream_build_info", &labels, true);
+    figures.count("tillstream_bus_partitions", &[], state.bus.partitions().into());
+    figures.count("tillstream_uptime_seconds", &[], state.status.uptime_seconds());
     let Extent { newest, .. } = state.feed.extent();
-    counter!("tillstream_feed_items_total").absolute(newest);
-    gauge!("tillstream_feed_clients").set(state.feed.readers() as f64);
-    gauge!("tillstream_uptime_seconds").set(status.uptime_seconds() as f64);
-    if let Some(bytes) = rss_bytes() {
-        gauge!("process_resident_memory_bytes").set(bytes as f64);
+    figures.count("tillstream_feed_items_total", &[], newest);
+    figures.count("tillstream_feed_clients", &[], state.feed.readers() as u64);
+    figures.count("tillstream_feed_dropped_total", &[], state.feed.dropped());
+    let log = (config.bus.kind == BusKind::Embedded).then_some(config.bus.path.as_path());
+    let store = match &config.store.url {
+        StoreUrl::Sqlite(path) => Some(path.as_path()),
+        StoreUrl::MySql(_) => None,
+    };
+    for (file, path) in [("bus", log), ("store", store)] {
+        let Some(path) = path else { continue };
+        let mut write_ahead = path.as_os_str().to_owned();
+        write_ahead.push("-wal");
+        let bytes = [path.as_os_str(), &write_ahead].map(|path| std::fs::metadata(path).map_or(0, |file| file.len()));
+        figures.count("tillstream_file_bytes", &[("file", file)], bytes.iter().sum());
     }
+    process::add(figures);
 }
 
 /// Figures for Prometheus.
@@ -84,9 +209,15 @@ fn copy_figures(state: &AppState) {
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
 )]
 #[get("/metrics")]
-pub(super) async fn show(state: State) -> HttpResponse {
-    let recorder = recorder();
-    copy_figures(&state);
-    let text = recorder.map(PrometheusHandle::render).unwrap_or_default();
+pub(super) async fn show(state: State, local: web::Data<Local>) -> HttpResponse {
+    let mut figures = Exposition::default();
+    add_process(&state, &mut figures);
+    add_pipeline(&state, &mut figures);
+    // One after the other: each is answered in a moment, or not before its patience is at an end.
+    add_readiness(&state, &mut figures).await;
+    add_partitions(&state, &mut figures).await;
+    add_waiting(&state, &local.metrics, &mut figures).await;
+    let mut text = recorder().map(PrometheusHandle::render).unwrap_or_default();
+    text.push_str(&figures.into_text());
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
 }

@@ -15,7 +15,7 @@ mod events;
 mod health;
 mod live;
 mod log_reader;
-mod metrics;
+pub mod metrics;
 mod openapi;
 mod page;
 mod params;
@@ -78,6 +78,7 @@ struct Local {
     routes: openapi::Routes,
     /// Turns true when the server stops: websockets say good-bye.
     stopping: watch::Receiver<bool>,
+    metrics: metrics::Memory,
 }
 
 type State = web::Data<AppState>;

@@ -13,7 +13,7 @@ use utoipa_actix_web::AppExt;
 
 use super::access::Access;
 use super::body::BODY_BYTES_MAX;
-use super::{AppState, Local, admin, envelope, openapi, routes};
+use super::{AppState, Local, admin, envelope, metrics, openapi, routes};
 
 /// Threads that answer requests. Handlers wait for the bus and the store most of the time.
 const WORKERS: usize = 2;
@@ -82,6 +82,7 @@ pub fn serve(state: AppState, bind: SocketAddr) -> Result<Running, ServeError> {
         access: Access::new(&state.config.http),
         routes: openapi::Routes::new(&openapi::document()),
         stopping: stopping_seen,
+        metrics: metrics::Memory::default(),
     });
     let state = web::Data::from(Arc::new(state));
     let (started, has_started) = mpsc::channel();
@@ -89,6 +90,7 @@ pub fn serve(state: AppState, bind: SocketAddr) -> Result<Running, ServeError> {
         .name("http".to_owned())
         .spawn(move || {
             actix_web::rt::System::new().block_on(async move {
+                actix_web::rt::spawn(metrics::keep_up());
                 let server = HttpServer::new(move || app(state.clone(), local.clone()))
                     .workers(WORKERS)
                     .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)

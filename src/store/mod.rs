@@ -43,7 +43,7 @@ pub use evidence::MissingEvidence;
 pub use http_calls::HttpRow;
 pub use model::*;
 pub use offsets::SettingsUse;
-pub use outbox::lane;
+pub use outbox::{LaneBacklog, lane};
 pub use recommendations::RecommendationStat;
 pub use sessions::{SessionFilter, SessionGroup, SessionTotal};
 

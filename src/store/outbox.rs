@@ -22,6 +22,19 @@ pub mod lane {
     pub const DEAD_LETTERS: &str = "deadletters";
 }
 
+/// What waits in one lane of the outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneBacklog {
+    /// The lane.
+    pub lane: String,
+    /// Number of its first row.
+    pub first: i64,
+    /// Number of its last row.
+    pub last: i64,
+    /// Records in all of its rows.
+    pub records: i64,
+}
+
 /// A [`NewRecord`] in an outbox row (`MessagePack`, as an array).
 #[derive(Serialize, Deserialize)]
 struct StoredRecord(String, Option<u32>, Option<Bytes>, Bytes, Vec<Header>);
@@ -91,6 +104,14 @@ impl Store {
         self.write_repeatable(move |database| on!(database, delete(&lane, up_to))).await
     }
 
+    /// What waits, by lane; lanes in which nothing waits are left out.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn outbox_backlog(&self) -> Result<Vec<LaneBacklog>, StoreError> {
+        self.read(|database| on!(database, backlog())).await
+    }
+
     /// How many records wait in all lanes.
     ///
     /// # Errors
@@ -132,6 +153,24 @@ queries! {
     pub(in crate::store) fn depth(db: &mut Db) -> Result<i64, StoreError> {
         let depth: Option<i64> = outbox::table.select(diesel::dsl::sum(outbox::record_count)).first(db)?;
         Ok(depth.unwrap_or(0))
+    }
+
+    pub(in crate::store) fn backlog(db: &mut Db) -> Result<Vec<LaneBacklog>, StoreError> {
+        use diesel::dsl::{max, min, sum};
+
+        let lanes: Vec<(String, Option<i64>, Option<i64>, Option<i64>)> = outbox::table
+            .group_by(outbox::lane)
+            .select((outbox::lane, min(outbox::seq), max(outbox::seq), sum(outbox::record_count)))
+            .order(outbox::lane)
+            .load(db)?;
+        // A group has rows, so there is a lowest and a highest one.
+        let backlog = |(lane, first, last, records): (_, Option<i64>, Option<i64>, Option<i64>)| LaneBacklog {
+            lane,
+            first: first.unwrap_or_default(),
+            last: last.unwrap_or_default(),
+            records: records.unwrap_or_default(),
+        };
+        Ok(lanes.into_iter().map(backlog).collect())
     }
 
     /// Inserts rows whose sequence numbers are given.

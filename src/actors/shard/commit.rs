@@ -10,6 +10,7 @@ use super::ShardContext;
 use crate::bus::{BusError, NewRecord, Topic, TopicPartition};
 use crate::effect::LogLine;
 use crate::feed::FeedItem;
+use crate::status::COMMIT_DURATION;
 use crate::store::model::{Commit, StoreError};
 
 /// Batches between two stages.
@@ -141,6 +142,7 @@ async fn commit_stage(
                 return;
             }
             context.status.stages.commit.add_since(started);
+            metrics::histogram!(COMMIT_DURATION).record(started.elapsed().as_secs_f64());
             context.status.totals.commits.add(1);
         }
         committed.store(batch.report.batch, std::sync::atomic::Ordering::Release);

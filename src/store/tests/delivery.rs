@@ -1,7 +1,7 @@
 //! What waits for delivery: the outbox and HTTP calls.
 
 use super::*;
-use crate::store::lane;
+use crate::store::{LaneBacklog, lane};
 
 #[tokio::test]
 async fn a_lane_is_read_in_order_and_cleared_up_to_a_place() {
@@ -17,6 +17,9 @@ async fn a_lane_is_read_in_order_and_cleared_up_to_a_place() {
         store.outbox_delete("pos.events/0", 3).await.unwrap();
         assert_eq!(store.outbox_after("pos.events/0", 0, 10).await.unwrap(), [row("pos.events/0", 7, "b")]);
         assert_eq!(store.outbox_depth().await.unwrap(), 2);
+        let backlog = |lane: &str, seq| LaneBacklog { lane: lane.to_owned(), first: seq, last: seq, records: 1 };
+        let waiting = [backlog("pos.events/0", 7), backlog("pos.events/1", 4)];
+        assert_eq!(store.outbox_backlog().await.unwrap(), waiting);
     }
 }
 

@@ -1,0 +1,130 @@
+//! Every figure that `/metrics` may show: its name, its kind, and what it means.
+//!
+//! The names are what dashboards, alerts and `docs/operations.md` rely on; a test holds the three together.
+
+/// How a figure moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Grows only, from 0 at the start of the process.
+    Counter,
+    /// Is what it is now.
+    Gauge,
+    /// Counts observations by size.
+    Histogram,
+}
+
+impl Kind {
+    /// Its name in Prometheus' text format.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// One family of figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// How it moves.
+    pub kind: Kind,
+    /// What it means, in one line.
+    pub help: &'static str,
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Counter, help }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Gauge, help }
+}
+
+const fn histogram(name: &'static str, help: &'static str) -> Family {
+    Family { name, kind: Kind::Histogram, help }
+}
+
+/// All of them, by name.
+pub const FAMILIES: &[Family] = &[
+    gauge("process_open_fds", "Open file descriptors."),
+    gauge("process_max_fds", "File descriptors that the process may open."),
+    gauge("process_resident_memory_bytes", "Resident memory."),
+    counter("process_cpu_seconds_total", "Processor time, user and system."),
+    gauge("process_start_time_seconds", "When the process started, in seconds since 1970."),
+    counter("tillstream_actor_restarts_total", "Times that a long-lived actor was started again."),
+    gauge("tillstream_alerts_new", "Fraud alerts that nobody has looked at."),
+    gauge("tillstream_bus_partitions", "Partitions of pos.events on the bus, whoever owns them."),
+    gauge("tillstream_build_info", "Always 1; the labels name version, bus, store and roles."),
+    histogram(
+        "tillstream_commit_duration_seconds",
+        "Time of one transaction of a batch, attempts while the store is away included.",
+    ),
+    counter("tillstream_commits_total", "Transactions that were committed."),
+    gauge("tillstream_dead_letters_open", "Dead letters on which nobody has decided."),
+    counter("tillstream_dead_letters_total", "Dead letters written."),
+    counter("tillstream_derived_events_total", "Events that plugins published."),
+    counter("tillstream_duplicates_total", "Events that had been there before and were dropped."),
+    counter("tillstream_events_total", "Distinct valid events of terminals that were applied."),
+    gauge("tillstream_feed_clients", "Who follows the live feed."),
+    counter(
+        "tillstream_feed_dropped_total",
+        "Items that clients of the live feed missed because they read too slowly.",
+    ),
+    counter("tillstream_feed_items_total", "Items that were put into the live feed."),
+    gauge(
+        "tillstream_file_bytes",
+        "Size of the embedded log (bus) and of the SQLite store (store), their write-ahead logs included.",
+    ),
+    gauge("tillstream_http_calls_waiting", "Calls of plugins to remote systems that are waiting or at work."),
+    histogram("tillstream_http_request_duration_seconds", "Time to answer a request."),
+    counter("tillstream_http_requests_total", "Requests that were answered, by method, route and status."),
+    gauge("tillstream_outbox_oldest_seconds", "For how long, at least, the oldest record of the outbox has waited."),
+    gauge("tillstream_outbox_records", "Records that are committed and wait to be put on the bus."),
+    gauge("tillstream_part_ready", "1 if this part of the process can work: bus, store."),
+    gauge(
+        "tillstream_partition_clock_seconds",
+        "Clock of an owned partition, in seconds since 1970: the time that plugins know.",
+    ),
+    gauge("tillstream_partition_lag", "Records of an owned partition that are on the bus and not committed."),
+    gauge("tillstream_partition_next_offset", "First offset of an owned partition that is not committed."),
+    counter("tillstream_plugin_consumed_total", "Events that a plugin was given."),
+    counter("tillstream_plugin_effects_total", "Effects that a plugin asked for."),
+    counter("tillstream_plugin_errors_total", "Events on which a plugin panicked."),
+    counter(
+        "tillstream_plugin_skipped_total",
+        "Events that a plugin wants and that were not eligible, or came while it was off.",
+    ),
+    gauge("tillstream_plugin_active", "1 if the plugin is switched on."),
+    gauge("tillstream_plugin_faulty", "1 if the plugin is switched on and cannot run: its settings are wrong."),
+    gauge("tillstream_ready", "1 if the process can do its work, as /health/ready says."),
+    counter("tillstream_sequence_gaps_total", "Jumps in a terminal's sequence."),
+    counter(
+        "tillstream_stage_seconds_total",
+        "Time that batches have spent in a stage, waiting included, summed over all shards.",
+    ),
+    gauge("tillstream_uptime_seconds", "Since the process started."),
+];
+
+/// The family of that name.
+#[must_use]
+pub fn family(name: &str) -> Option<&'static Family> {
+    FAMILIES.iter().find(|family| family.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_prometheus_and_stand_once() {
+        for (index, family) in FAMILIES.iter().enumerate() {
+            assert!(family.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", family.name);
+            assert_eq!(family.name.ends_with("_total"), family.kind == Kind::Counter, "{}", family.name);
+            assert!(FAMILIES[..index].iter().all(|other| other.name != family.name), "{} twice", family.name);
+        }
+    }
+}
