@@ -326,6 +326,8 @@ queries! {
         actor: &str,
     ) -> Result<Alert, StoreError> {
         db.transaction(|db| {
+            // Takes the row's lock: two people who change different things of one alert must both be heard.
+            diesel::update(alerts::table.find(id)).set(alerts::status.eq(alerts::status)).execute(db)?;
             let old = one(db, id)?;
             let mut new = old.clone();
             let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());

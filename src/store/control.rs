@@ -139,15 +139,19 @@ queries! {
         Ok((epoch, rows.into_iter().map(Row::into_row).collect::<Result<_, _>>()?))
     }
 
+    fn unknown<'a>(db: &mut Db, rows: &'a [PluginRow]) -> QueryResult<Vec<&'a PluginRow>> {
+        let known: Vec<String> = plugins::table.select(plugins::name).load(db)?;
+        Ok(rows.iter().filter(|row| !known.contains(&row.name)).collect())
+    }
+
     pub(in crate::store) fn insert_plugin_defaults(db: &mut Db, rows: &[PluginRow]) -> Result<i64, StoreError> {
         db.transaction(|db| {
-            let known: Vec<String> = plugins::table.select(plugins::name).load(db)?;
-            let added: Vec<_> = rows.iter().filter(|row| !known.contains(&row.name)).collect();
-            if added.is_empty() {
+            if unknown(db, rows)?.is_empty() {
                 return Ok(settings_epoch::table.find(1).select(settings_epoch::epoch).first(db)?);
             }
             let epoch = queries::offsets::raise_settings(db)?;
-            for row in added {
+            // Asked again: the epoch keeps other processes off, but one that started at the same time may have been first.
+            for row in unknown(db, rows)? {
                 diesel::insert_into(plugins::table)
                     .values((
                         (

@@ -254,8 +254,10 @@ queries! {
         dead_letters::table.find(id).first::<Row>(db)?.into_stored()
     }
 
-    /// Letters on which a decision can still be made.
+    /// Letters on which a decision can still be made. Nobody else decides until the end of the transaction: what is found
+    /// open here is still so when it is written.
     fn select(db: &mut Db, selection: &DeadLetterSelection) -> Result<Vec<DeadLetter>, StoreError> {
+        queries::outbox::hold(db, lane::DEAD_LETTERS)?;
         let open = |query: Boxed<'_>, db: &mut Db| -> QueryResult<Vec<Row>> {
             query
                 .filter(dead_letters::status.eq(DeadLetterStatus::Open.as_str()))

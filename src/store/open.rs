@@ -183,14 +183,9 @@ queries! {
     }
 
     fn remember(db: &mut Db, name: &str, value: &str) -> QueryResult<Mismatch> {
-        let known: Option<String> = meta::table.find(name).select(meta::value).first(db).optional()?;
-        match known {
-            Some(known) if known != value => Ok(Some((known, value.to_owned()))),
-            Some(_) => Ok(None),
-            None => {
-                diesel::insert_into(meta::table).values((meta::name.eq(name), meta::value.eq(value))).execute(db)?;
-                Ok(None)
-            }
-        }
+        // Of several processes that start at once one writes; the others read what it wrote.
+        diesel::insert_or_ignore_into(meta::table).values((meta::name.eq(name), meta::value.eq(value))).execute(db)?;
+        let known: String = meta::table.find(name).select(meta::value).first(db)?;
+        Ok(if known == value { None } else { Some((known, value.to_owned())) })
     }
 }

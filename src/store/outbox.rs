@@ -189,11 +189,8 @@ queries! {
         diesel::update(lanes::table.find(lane)).set(lanes::next_seq.eq(lanes::next_seq + 1)).execute(db)
     }
 
-    /// Appends one row to a lane; its number is allotted here, which keeps others off the lane until the commit.
-    pub(in crate::store) fn append(db: &mut Db, lane: &str, records: &[NewRecord]) -> Result<(), StoreError> {
-        if records.is_empty() {
-            return Ok(());
-        }
+    /// Keeps everybody else off a lane until the end of the transaction, by allotting its next number.
+    pub(in crate::store) fn hold(db: &mut Db, lane: &str) -> QueryResult<()> {
         // The update comes first: it takes the row's lock at once, where the insert would share it and then deadlock.
         if raise(db, lane)? == 0 {
             diesel::insert_or_ignore_into(lanes::table)
@@ -201,6 +198,15 @@ queries! {
                 .execute(db)?;
             raise(db, lane)?;
         }
+        Ok(())
+    }
+
+    /// Appends one row to a lane; its number is allotted here, which keeps others off the lane until the commit.
+    pub(in crate::store) fn append(db: &mut Db, lane: &str, records: &[NewRecord]) -> Result<(), StoreError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        hold(db, lane)?;
         let next: i64 = lanes::table.find(lane).select(lanes::next_seq).first(db)?;
         diesel::insert_into(outbox::table).values(NewOutboxRow::new(lane, next - 1, records)?).execute(db)?;
         Ok(())

@@ -70,7 +70,7 @@ async fn any_long_lived_actor_may_die_under_load_and_nothing_is_different() {
     let calm_shop = shop_on(&calm_site, &customers);
     let mut calm = calm_shop.open_to_catch_up().await;
     calm.app.caught_up().await;
-    let expected = (results::rows(&calm_shop.path("store.db")), derived(&calm).await);
+    let expected = (results::rows(calm_shop.database()), derived(&calm).await);
     calm.stop().await;
 
     let shop = shop_on(&site, &customers);
@@ -81,7 +81,7 @@ async fn any_long_lived_actor_may_die_under_load_and_nothing_is_different() {
         let count = restarts.iter().find(|(actor, _)| actor == name).map(|(_, count)| *count);
         assert!(count.is_some_and(|count| count >= 1), "{name} did not crash under load: {restarts:?}");
     }
-    let rows = results::rows(&shop.path("store.db"));
+    let rows = results::rows(shop.database());
     for (table, lines) in expected.0 {
         assert_same(table, lines, rows[table].clone());
     }

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tillstream::config::StoreUrl;
 
 use crate::process::Process;
 use crate::shop::{Shop, drawer, until};
+use crate::support::database::Database;
 
 const DISK: &str = "size=24m";
 const BATCH: u64 = 500;
@@ -76,7 +76,7 @@ async fn all_decided(shop: &Shop, process: Process, events: u64) {
 
 #[actix::test]
 async fn while_the_disk_of_the_bus_is_full_events_are_refused_with_the_reason_and_taken_again_later() {
-    let mut shop = Shop::new();
+    let mut shop = Shop::on_a_file();
     let Some(disk) = Disk::mount(shop.path("disk")) else { return };
     shop.config.bus.path = shop.path("disk/bus.db");
     let process = Process::start(&shop);
@@ -99,9 +99,9 @@ async fn while_the_disk_of_the_bus_is_full_events_are_refused_with_the_reason_an
 
 #[actix::test]
 async fn while_the_disk_of_the_store_is_full_events_wait_on_the_bus() {
-    let mut shop = Shop::new();
+    let mut shop = Shop::on_a_file();
     let Some(disk) = Disk::mount(shop.path("disk")) else { return };
-    shop.config.store.url = StoreUrl::Sqlite(shop.path("disk/store.db"));
+    shop.use_database(Database::Sqlite(shop.path("disk/store.db")));
     let process = Process::start(&shop);
     process.post(&batch(0)).await;
     disk.fill();
@@ -121,10 +121,10 @@ async fn while_the_disk_of_the_store_is_full_events_wait_on_the_bus() {
 
 #[actix::test]
 async fn killed_while_the_disk_is_full_it_goes_on_when_it_is_started_with_room() {
-    let mut shop = Shop::new();
+    let mut shop = Shop::on_a_file();
     let Some(disk) = Disk::mount(shop.path("disk")) else { return };
     shop.config.bus.path = shop.path("disk/bus.db");
-    shop.config.store.url = StoreUrl::Sqlite(shop.path("disk/store.db"));
+    shop.use_database(Database::Sqlite(shop.path("disk/store.db")));
     let process = Process::start(&shop);
     disk.fill();
     let mut next = 0;

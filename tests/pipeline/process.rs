@@ -27,7 +27,7 @@ pub(crate) fn command(shop: &Shop) -> Command {
         .current_dir(shop.path(""))
         .env("TILLSTREAM__BUS__PATH", &shop.config.bus.path)
         .env("TILLSTREAM__BUS__PARTITIONS", shop.config.bus.partitions.to_string())
-        .env("TILLSTREAM__STORE__URL", format!("sqlite:{}", shop.store().display()))
+        .env("TILLSTREAM__STORE__URL", shop.database().url())
         .env("TILLSTREAM__HTTP__BIND", "127.0.0.1:0")
         .env("TILLSTREAM__PLUGINS__FILE", &shop.config.plugins.file)
         .env("TILLSTREAM__PROCESSOR__SHARDS", shop.config.processor.shards.to_string());

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use diesel::sql_types::Text;
-use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tillstream::app::{App, AppOptions};
@@ -17,8 +15,12 @@ use tillstream::config::{Config, Secret, StoreUrl};
 use tillstream::control::Change;
 use tillstream::time::Timestamp;
 
+use crate::support::database::Database;
+
 /// Longest wait for anything; an idle machine needs a small part of it.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// `mysql`: shops have a database on the server that `TILLSTREAM_TEST_MYSQL` names instead of a file.
+const STORE: &str = "TILLSTREAM_TEST_STORE";
 const READ_BYTES: usize = 4 << 20;
 
 /// A rule that makes the fraud plugin speak of every drawer that is opened, so that one sees which events reached it.
@@ -30,32 +32,51 @@ pub(crate) fn drawer_rule(limit: u32) -> Value {
     })
 }
 
+fn plugins() -> Value {
+    json!({
+        "plugins": {
+            "employee-time-tracker": {"active": true, "settings": {"idleSeconds": 600, "maximumShiftSeconds": 36000}},
+            "purchase-recommender": {"active": true, "settings": {"maximum": 1, "pairings": [
+                {"products": ["P1"], "recommend": ["P2"], "reason": "goes with it"},
+            ]}},
+            "customer-lookup": {"active": true, "settings": {"timeoutMs": 500, "attempts": 2, "fields": ["firstName"]}},
+            "fraud-detection": {"active": true, "settings": {"rules": [drawer_rule(0)]}},
+            "age-verification": {"active": true, "settings": {"policies": [
+                {"category": "beer", "jurisdiction": "*", "minimumAge": 16},
+            ]}},
+        },
+    })
+}
+
 /// The directory and configuration of one installation.
 pub(crate) struct Shop {
     directory: TempDir,
     pub(crate) config: Config,
+    database: Arc<Database>,
 }
 
 impl Shop {
     /// An empty one with four partitions, two shards, and all plugins on with nearly no settings.
     pub(crate) fn new() -> Self {
-        Self::with_plugins(&json!({
-            "plugins": {
-                "employee-time-tracker": {"active": true, "settings": {"idleSeconds": 600, "maximumShiftSeconds": 36000}},
-                "purchase-recommender": {"active": true, "settings": {"maximum": 1, "pairings": [
-                    {"products": ["P1"], "recommend": ["P2"], "reason": "goes with it"},
-                ]}},
-                "customer-lookup": {"active": true, "settings": {"timeoutMs": 500, "attempts": 2, "fields": ["firstName"]}},
-                "fraud-detection": {"active": true, "settings": {"rules": [drawer_rule(0)]}},
-                "age-verification": {"active": true, "settings": {"policies": [
-                    {"category": "beer", "jurisdiction": "*", "minimumAge": 16},
-                ]}},
-            },
-        }))
+        Self::with_plugins(&plugins())
+    }
+
+    /// As [`Shop::new`], with a SQLite file as its store whatever the others use.
+    pub(crate) fn on_a_file() -> Self {
+        Self::in_a_directory(&plugins())
     }
 
     /// An empty one that begins with this `plugins.yaml`.
     pub(crate) fn with_plugins(plugins: &Value) -> Self {
+        let mut shop = Self::in_a_directory(plugins);
+        // `scripts/test` runs these suites once more on a real server.
+        if std::env::var(STORE).is_ok_and(|store| store == "mysql") {
+            shop.use_database(Database::on_server("a shop").expect("the suite was asked to run on a server"));
+        }
+        shop
+    }
+
+    fn in_a_directory(plugins: &Value) -> Self {
         // Fails only if it was done before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = TempDir::new().expect("a temporary directory");
@@ -68,7 +89,17 @@ impl Shop {
         config.processor.shards = 2;
         // YAML is a superset of JSON.
         fs::write(&config.plugins.file, plugins.to_string()).expect("a file");
-        Self { directory, config }
+        let database = Arc::new(Database::Sqlite(directory.path().join("store.db")));
+        Self { directory, config, database }
+    }
+
+    /// With this empty database as its store.
+    pub(crate) fn use_database(&mut self, database: Database) {
+        self.config.store.url = match &database {
+            Database::Sqlite(path) => StoreUrl::Sqlite(path.clone()),
+            Database::Mysql { .. } => StoreUrl::MySql(Secret::new(database.url())),
+        };
+        self.database = Arc::new(database);
     }
 
     /// With a remote customer system.
@@ -81,12 +112,9 @@ impl Shop {
         self.directory.path().join(file)
     }
 
-    /// The store's file.
-    pub(crate) fn store(&self) -> PathBuf {
-        match &self.config.store.url {
-            StoreUrl::Sqlite(path) => path.clone(),
-            StoreUrl::MySql(_) => unreachable!("a shop has a file"),
-        }
+    /// The store, past the program.
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
     }
 
     /// Starts everything, inside the actix system of the test.
@@ -104,7 +132,7 @@ impl Shop {
         let begun = Instant::now();
         loop {
             match App::start(Arc::clone(&config), options.clone()).await {
-                Ok(app) => return Open { app, store: self.store() },
+                Ok(app) => return Open { app, database: Arc::clone(&self.database) },
                 // Threads of an installation that was just stopped in this process may still be ending.
                 Err(error) if error.to_string().contains("in use by another process") => {
                     assert!(begun.elapsed() < PATIENCE, "{error}");
@@ -117,35 +145,19 @@ impl Shop {
 
     /// Changes the store behind the back of Tillstream, which must not be running.
     pub(crate) fn execute(&self, sql: &str) {
-        let store = self.store();
-        let mut connection = SqliteConnection::establish(&store.display().to_string()).expect("the store's file");
-        let changed = sql_query(sql).execute(&mut connection).expect("a statement that holds");
-        assert!(changed > 0, "nothing changed by {sql}");
+        assert!(self.database.execute(sql) > 0, "nothing changed by {sql}");
     }
 
     /// The first column of what this query finds in the store.
     pub(crate) fn query(&self, sql: &str) -> Vec<String> {
-        query(&self.store(), sql)
+        self.database.texts(sql)
     }
-}
-
-fn query(store: &std::path::Path, sql: &str) -> Vec<String> {
-    #[derive(QueryableByName)]
-    struct Line {
-        #[diesel(sql_type = Text)]
-        value: String,
-    }
-    let mut connection =
-        SqliteConnection::establish(&format!("file:{}?mode=ro", store.display())).expect("the store's file");
-    sql_query("PRAGMA busy_timeout = 5000").execute(&mut connection).expect("a pragma");
-    let rows: Vec<Line> = sql_query(sql).load(&mut connection).expect("a query that holds");
-    rows.into_iter().map(|row| row.value).collect()
 }
 
 /// A running installation.
 pub(crate) struct Open {
     pub(crate) app: App,
-    store: PathBuf,
+    database: Arc<Database>,
 }
 
 impl Open {
@@ -225,7 +237,7 @@ impl Open {
     }
 
     pub(crate) fn query(&self, sql: &str) -> Vec<String> {
-        query(&self.store, sql)
+        self.database.texts(sql)
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

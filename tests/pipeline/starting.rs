@@ -20,7 +20,7 @@ fn refuses(outcome: &(Option<i32>, String), code: i32, words: &[&str]) {
 
 #[actix::test]
 async fn a_second_process_on_the_same_data_is_refused_and_the_first_one_goes_on() {
-    let shop = Shop::new();
+    let shop = Shop::on_a_file();
     let first = Process::start(&shop);
     let second = run(&mut command(&shop));
     refuses(&second, 1, &["in use by another process", "bus.db"]);
@@ -47,7 +47,7 @@ async fn a_port_that_is_taken_is_named() {
 
 #[test]
 fn a_place_that_cannot_be_written_to_is_named() {
-    let shop = Shop::new();
+    let shop = Shop::on_a_file();
     let directory = shop.path("locked");
     fs::create_dir(&directory).expect("a directory");
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o555)).expect("rights");
@@ -66,7 +66,7 @@ fn a_place_that_cannot_be_written_to_is_named() {
 
 #[test]
 fn defaults_that_are_wrong_are_named_with_line_and_nearest_key() {
-    let shop = Shop::new();
+    let shop = Shop::on_a_file();
     let file = shop.path("wrong.yaml");
     fs::write(&file, "plugins:\n  employee-time-tracker:\n    active: true\n    settings:\n      idleSecond: 5\n")
         .expect("a file");

@@ -4,6 +4,7 @@
 pub(crate) mod adversary;
 pub(crate) mod alone;
 pub(crate) mod compare;
+pub(crate) mod database;
 pub(crate) mod derived;
 pub(crate) mod results;
 pub(crate) mod site;

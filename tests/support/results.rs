@@ -1,12 +1,12 @@
-//! What a run left in the store's file, read by plain SQL.
+//! What a run left in the store, read by plain SQL.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
+use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, Text};
-use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
 use serde_json::Value;
 
+use super::database::Database;
 use crate::oracle::age::Prompt;
 use crate::oracle::fraud::Alert;
 use crate::oracle::recommend::Outcome;
@@ -15,52 +15,48 @@ use crate::oracle::time_sheets::Session;
 /// Tables that hold results for people.
 const RESULT_TABLES: [&str; 5] = ["sessions", "alerts", "recommendations", "age_prompts", "dead_letters"];
 
-fn open(store: &Path) -> SqliteConnection {
-    let url = format!("file:{}?mode=ro", store.display());
-    let mut connection = SqliteConnection::establish(&url).expect("the store's file can be opened");
-    sql_query("PRAGMA busy_timeout = 5000").execute(&mut connection).expect("a pragma");
-    connection
-}
-
 #[derive(QueryableByName)]
 struct Number {
     #[diesel(sql_type = BigInt)]
     value: i64,
 }
 
-#[derive(QueryableByName)]
-struct Line {
-    #[diesel(sql_type = Text)]
-    value: String,
-}
-
 /// How many records of `pos.events` have been applied. 0 while there is no store.
-pub(crate) fn progress(store: &Path) -> i64 {
-    let Ok(mut connection) = SqliteConnection::establish(&format!("file:{}?mode=ro", store.display())) else {
-        return 0;
-    };
-    let sum = sql_query("SELECT COALESCE(SUM(next_offset), 0) AS value FROM offsets WHERE topic = 'pos.events'");
-    sum.get_result::<Number>(&mut connection).map_or(0, |sum| sum.value)
+pub(crate) fn progress(store: &Database) -> i64 {
+    let sum = "SELECT CAST(COALESCE(SUM(next_offset), 0) AS SIGNED) AS value FROM offsets WHERE topic = 'pos.events'";
+    store.try_load::<Number>(sum).map_or(0, |rows| rows[0].value)
 }
 
-/// Every row of the tables of results, by table, each written out whole.
-pub(crate) fn rows(store: &Path) -> BTreeMap<&'static str, Vec<String>> {
-    let mut connection = open(store);
+/// Every row of the tables of results, by table, each written out whole and alike for every database.
+pub(crate) fn rows(store: &Database) -> BTreeMap<&'static str, Vec<String>> {
     let mut tables = BTreeMap::new();
     for table in RESULT_TABLES {
-        let names = format!("SELECT name AS value FROM pragma_table_info('{table}') ORDER BY cid");
-        let columns: Vec<Line> = sql_query(names).load(&mut connection).expect("the columns");
-        let quoted: Vec<String> =
-            columns.iter().map(|column| format!(r#"'{0}=' || quote("{0}")"#, column.value)).collect();
-        let all = format!("SELECT {} AS value FROM {table} ORDER BY id", quoted.join(" || ' ' || "));
-        let rows: Vec<Line> = sql_query(all).load(&mut connection).expect("the rows");
-        tables.insert(table, rows.into_iter().map(|row| row.value).collect());
+        let columns = store.columns(table);
+        let hex: Vec<String> = columns.iter().map(|column| store.hex_or_null(column)).collect();
+        let all = format!("SELECT {} AS value FROM {table}", hex.join(" || ' ' || "));
+        let mut rows: Vec<String> = store.texts(&all).iter().map(|row| legible(&columns, row)).collect();
+        rows.sort_unstable();
+        tables.insert(table, rows);
     }
     tables
 }
 
+/// `column=value` for each column; bytes that are no text stay hexadecimal.
+fn legible(columns: &[String], row: &str) -> String {
+    let values = columns.iter().zip(row.split(' ')).map(|(column, hex)| {
+        let digits = hex.as_bytes().chunks_exact(2);
+        let bytes: Option<Vec<u8>> = digits
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect::<Option<_>>()
+            .filter(|_| hex != "NULL");
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        format!("{column}={}", text.as_deref().unwrap_or(hex))
+    });
+    values.collect::<Vec<_>>().join(" ")
+}
+
 /// The sessions of the time sheets.
-pub(crate) fn sessions(store: &Path) -> Vec<Session> {
+pub(crate) fn sessions(store: &Database) -> Vec<Session> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Text)]
@@ -84,7 +80,7 @@ pub(crate) fn sessions(store: &Path) -> Vec<Session> {
         #[diesel(sql_type = Text)]
         flags: String,
     }
-    let rows: Vec<Row> = sql_query("SELECT * FROM sessions").load(&mut open(store)).expect("the sessions");
+    let rows: Vec<Row> = store.load("SELECT * FROM sessions");
     rows.into_iter()
         .map(|row| Session {
             employee: row.employee_id,
@@ -110,7 +106,7 @@ fn words(text: &str) -> Vec<String> {
 }
 
 /// The alerts, what they rest on included.
-pub(crate) fn alerts(store: &Path) -> Vec<Alert> {
+pub(crate) fn alerts(store: &Database) -> Vec<Alert> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = BigInt)]
@@ -124,7 +120,7 @@ pub(crate) fn alerts(store: &Path) -> Vec<Alert> {
         #[diesel(sql_type = Text)]
         alert: String,
     }
-    let rows: Vec<Row> = sql_query("SELECT * FROM alerts").load(&mut open(store)).expect("the alerts");
+    let rows: Vec<Row> = store.load("SELECT * FROM alerts");
     rows.into_iter()
         .map(|row| {
             let mut alert = alert(&serde_json::from_str(&row.alert).expect("JSON"), row.at);
@@ -155,7 +151,7 @@ pub(crate) fn alert(data: &Value, at: i64) -> Alert {
 }
 
 /// What became of the recommendations.
-pub(crate) fn recommendations(store: &Path) -> Vec<Outcome> {
+pub(crate) fn recommendations(store: &Database) -> Vec<Outcome> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Text)]
@@ -169,7 +165,7 @@ pub(crate) fn recommendations(store: &Path) -> Vec<Outcome> {
         #[diesel(sql_type = BigInt)]
         at: i64,
     }
-    let rows: Vec<Row> = sql_query("SELECT * FROM recommendations").load(&mut open(store)).expect("the outcomes");
+    let rows: Vec<Row> = store.load("SELECT * FROM recommendations");
     rows.into_iter()
         .map(|row| Outcome {
             basket: row.basket_id,
@@ -182,7 +178,7 @@ pub(crate) fn recommendations(store: &Path) -> Vec<Outcome> {
 }
 
 /// The age prompts.
-pub(crate) fn age_prompts(store: &Path) -> Vec<Prompt> {
+pub(crate) fn age_prompts(store: &Database) -> Vec<Prompt> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Text)]
@@ -200,7 +196,7 @@ pub(crate) fn age_prompts(store: &Path) -> Vec<Prompt> {
         #[diesel(sql_type = BigInt)]
         at: i64,
     }
-    let rows: Vec<Row> = sql_query("SELECT * FROM age_prompts").load(&mut open(store)).expect("the prompts");
+    let rows: Vec<Row> = store.load("SELECT * FROM age_prompts");
     rows.into_iter()
         .map(|row| Prompt {
             basket: row.basket_id,
@@ -215,7 +211,7 @@ pub(crate) fn age_prompts(store: &Path) -> Vec<Prompt> {
 }
 
 /// Reason and bytes of every dead letter; no bytes of those that hold what no event may hold.
-pub(crate) fn dead_letters(store: &Path) -> Vec<(String, Vec<u8>)> {
+pub(crate) fn dead_letters(store: &Database) -> Vec<(String, Vec<u8>)> {
     #[derive(QueryableByName)]
     struct Row {
         #[diesel(sql_type = Text)]
@@ -223,7 +219,7 @@ pub(crate) fn dead_letters(store: &Path) -> Vec<(String, Vec<u8>)> {
         #[diesel(sql_type = Binary)]
         bytes: Vec<u8>,
     }
-    let rows: Vec<Row> = sql_query("SELECT * FROM dead_letters").load(&mut open(store)).expect("the dead letters");
+    let rows: Vec<Row> = store.load("SELECT * FROM dead_letters");
     let legible = |row: &Row| row.reason != "forbidden_data";
     rows.into_iter().map(|row| if legible(&row) { (row.reason, row.bytes) } else { (row.reason, Vec::new()) }).collect()
 }

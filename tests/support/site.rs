@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::database::Database;
 use super::results;
 
 /// Far longer than catching up takes.
@@ -48,30 +49,48 @@ impl Stream {
     }
 }
 
-/// The directory that one installation lives in.
+/// The directory that one installation lives in, and its store.
 pub(crate) struct Site {
     directory: TempDir,
+    store: Database,
 }
 
 impl Site {
-    /// An installation whose bus holds this stream and whose store is empty.
+    fn empty() -> Self {
+        let directory = TempDir::new().expect("a temporary directory");
+        let store = Database::Sqlite(directory.path().join("store.db"));
+        Self { directory, store }
+    }
+
+    /// An installation whose bus holds this stream and whose store is an empty SQLite file.
     pub(crate) fn filled(stream: Stream) -> Self {
-        let site = Self { directory: TempDir::new().expect("a temporary directory") };
+        let site = Self::empty();
         let mut rig = stream.rig("bus");
         let status = site.at_home(&mut rig).status().expect("the rig starts");
         assert!(status.success(), "the rig ends with {status}");
         site
     }
 
+    /// The same with this empty database as its store.
+    pub(crate) fn with_store(mut self, store: Database) -> Self {
+        self.store = store;
+        self
+    }
+
     /// Another installation with a copy of the same bus file.
     pub(crate) fn with_same_bus(&self) -> Self {
-        let copy = Self { directory: TempDir::new().expect("a temporary directory") };
+        let copy = Self::empty();
         for file in ["bus.db", "bus.db-wal"] {
             if self.path(file).exists() {
                 fs::copy(self.path(file), copy.path(file)).expect("the bus file can be copied");
             }
         }
         copy
+    }
+
+    /// The store, past the program.
+    pub(crate) const fn store(&self) -> &Database {
+        &self.store
     }
 
     /// A file of this installation.
@@ -88,7 +107,7 @@ impl Site {
         command
             .current_dir(self.directory.path())
             .env("TILLSTREAM__BUS__PATH", self.path("bus.db"))
-            .env("TILLSTREAM__STORE__URL", format!("sqlite:{}", self.path("store.db").display()))
+            .env("TILLSTREAM__STORE__URL", self.store.url())
             .env("TILLSTREAM__HTTP__BIND", "127.0.0.1:0")
     }
 
@@ -113,7 +132,7 @@ impl Site {
 
     /// How many records of `pos.events` have been applied.
     pub(crate) fn progress(&self) -> i64 {
-        results::progress(&self.path("store.db"))
+        results::progress(&self.store)
     }
 
     /// Starts processing and kills the process without warning as soon as it has committed something new and so many

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::store::{DeadLetterFilter, DeadLetterSelection, PluginChange, lane};
+use crate::store::{AlertChange, AlertStatus, DeadLetterFilter, DeadLetterSelection, PluginChange, lane};
 
 fn plugin(name: &str, revision: i64) -> PluginRow {
     PluginRow {
@@ -147,5 +147,68 @@ async fn a_discarded_letter_is_neither_replayed_nor_turned_to_replayed() {
         let audit = store.audit(None, 10).await.unwrap().items;
         assert_eq!((audit[0].action.as_str(), audit[0].subject.as_str()), ("deadletter.replay", "c"));
         assert_eq!((audit[1].action.as_str(), audit[1].subject.as_str()), ("deadletter.discard", "2 dead letters"));
+    }
+}
+
+#[tokio::test]
+async fn of_many_people_who_decide_on_a_letter_at_once_one_is_heard() {
+    for Fixture { store, .. } in fixtures().await {
+        let letters: Vec<String> = (0..20).map(|number| format!("d{number}")).collect();
+        let names: Vec<&str> = letters.iter().map(String::as_str).collect();
+        with_letters(&store, &names).await;
+        let people = (0..8).map(|person| {
+            let (store, all) = (store.clone(), ids(&names));
+            async move {
+                let decided = if person % 2 == 0 {
+                    store.replay(all, "ann", as_record).await
+                } else {
+                    store.discard(all, "bob").await
+                };
+                decided.unwrap()
+            }
+        });
+        let counts = futures_util::future::join_all(people).await;
+        assert_eq!(counts.iter().sum::<usize>(), letters.len(), "{counts:?}");
+    }
+}
+
+#[tokio::test]
+async fn people_who_change_different_things_of_one_alert_are_all_heard() {
+    for Fixture { store, .. } in fixtures().await {
+        let mut commit = taken(&store, 10).await;
+        commit.records = vec![crate::effect::Record::Alert(Box::new(alert("a", 1, Severity::Low)))];
+        commit_now(&store, commit).await;
+        let note = AlertChange { note: Some("seen".to_owned()), ..AlertChange::default() };
+        let assignee = AlertChange { assignee: Some("cid".to_owned()), ..AlertChange::default() };
+        let status = AlertChange { status: Some(AlertStatus::Closed), ..AlertChange::default() };
+        let (one, two, three) = tokio::join!(
+            store.change_alert("a", note, "ann"),
+            store.change_alert("a", assignee, "bob"),
+            store.change_alert("a", status, "cid"),
+        );
+        one.and(two).and(three).unwrap();
+        let now = store.alert("a").await.unwrap();
+        assert_eq!((now.note.as_deref(), now.assignee.as_deref()), (Some("seen"), Some("cid")));
+        assert_eq!(now.status, AlertStatus::Closed);
+        let missing = store.change_alert("b", AlertChange::default(), "ann").await;
+        assert!(matches!(missing, Err(StoreError::NotFound)), "{missing:?}");
+    }
+}
+
+#[tokio::test]
+async fn processes_that_start_at_once_agree_on_what_is_there() {
+    for Fixture { store, .. } in fixtures().await {
+        let starts = (0..8).map(|_| {
+            let store = store.clone();
+            async move {
+                store.bind_bus("bus-a", 8).await.unwrap();
+                store.insert_plugin_defaults(vec![plugin("p", 1), plugin("q", 1)]).await.unwrap();
+                store.identity().await.unwrap()
+            }
+        });
+        let identities = futures_util::future::join_all(starts).await;
+        assert!(identities.windows(2).all(|pair| pair[0] == pair[1]), "{identities:?}");
+        assert_eq!(store.load_plugins().await.unwrap().1.len(), 2);
+        assert_eq!(store.plugin_history("p", None, 10).await.unwrap().items.len(), 1);
     }
 }
