@@ -14,6 +14,7 @@ use crate::actors::ingress::{self, IngressOptions, IngressSignals};
 use crate::actors::shard::ShardContext;
 use crate::actors::supervisor::{Crashes, Factory, StopAll, Supervisor, Watch};
 use crate::bus::embedded::{EmbeddedBus, RetentionOptions};
+use crate::bus::kafka::{KafkaBus, KafkaOptions};
 use crate::bus::{Bus, BusError};
 use crate::config::{BusKind, Config, Role, StoreUrl};
 use crate::control::Control;
@@ -216,9 +217,7 @@ pub fn load_defaults(config: &Config) -> Result<Defaults, StartError> {
 /// If it cannot be used.
 pub async fn open_bus(config: &Config) -> Result<Arc<dyn Bus>, StartError> {
     if config.bus.kind == BusKind::Kafka {
-        return Err(StartError::Unsupported(
-            "bus.kind = \"kafka\" is not possible in this version; use \"embedded\"".to_owned(),
-        ));
+        return Ok(KafkaBus::open(KafkaOptions::from_config(&config.bus)?).await?);
     }
     let bus = config.bus.clone();
     let retention = RetentionOptions::from_limits(bus.retention_hours, bus.retention_bytes);

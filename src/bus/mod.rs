@@ -1,9 +1,10 @@
 //! The bus: the durable, partitioned log that events travel on.
 //!
 //! The seam is narrow on purpose: append, consume, read. [`embedded`] keeps the log in a SQLite file for one process;
-//! [`simulated`] keeps it in memory, for tests.
+//! [`kafka`] shares it with other processes; [`simulated`] keeps it in memory, for tests.
 
 pub mod embedded;
+pub mod kafka;
 pub mod partitioner;
 pub mod simulated;
 #[cfg(test)]
@@ -227,7 +228,8 @@ pub trait Bus: Send + Sync + 'static {
     /// The first offset whose bus time is at or after `time`; the end if there is none.
     fn offset_at(&self, of: TopicPartition, time: Timestamp) -> BoxFuture<'static, Result<i64, BusError>>;
 
-    /// The offsets that can be read.
+    /// The offsets that can be read. `high` is never below a record that [`Bus::append`] or [`Bus::append_lane`] has answered
+    /// for; what is written and may still be taken back counts as well.
     fn bounds(&self, of: TopicPartition) -> BoxFuture<'static, Result<Bounds, BusError>>;
 
     /// Retention must keep everything at and above `offset` of this partition: it has not been processed. Until a floor
@@ -269,7 +271,8 @@ pub trait Consumer: Send {
     /// Waits for a change of assignment or for news. Cancel-safe. `Ready` may come early, never too late.
     fn next(&mut self) -> BoxFuture<'_, Result<ConsumerEvent, BusError>>;
 
-    /// Reads on from `offset`, as [`Bus::read`], using what was prefetched where it can.
+    /// Reads on from `offset`, as [`Bus::read`], using what was prefetched where it can. Never waits for the network: an
+    /// answer without records that is not at the end says that they are on their way, and [`ConsumerEvent::Ready`] follows.
     fn fetch(
         &mut self,
         from: TopicPartition,

@@ -439,7 +439,7 @@ mod tests {
 
     const P0: TopicPartition = TopicPartition::new(Topic::Events, 0);
 
-    bus_suite!(((), Arc::new(SimulatedBus::new(PARTITIONS, 1)) as Arc<dyn Bus>));
+    bus_suite!(((), Arc::new(SimulatedBus::new(PARTITIONS, 1)) as Arc<dyn Bus>), sole);
 
     #[tokio::test]
     async fn a_fault_appends_nothing_and_repeating_a_lane_appends_once() {

@@ -16,13 +16,15 @@ pub(super) enum Shape {
     Tokens,
 }
 
-const KEYS: [(&str, Shape); 19] = [
+const KEYS: [(&str, Shape); 21] = [
     ("bus.kind", Shape::Text),
     ("bus.path", Shape::Text),
     ("bus.brokers", Shape::Text),
     ("bus.group", Shape::Text),
     ("bus.partitions", Shape::Integer),
     ("bus.topicPrefix", Shape::Text),
+    ("bus.replicationFactor", Shape::Integer),
+    ("bus.appendTimeoutMs", Shape::Integer),
     ("bus.retentionHours", Shape::Integer),
     ("bus.retentionBytes", Shape::Integer),
     ("store.url", Shape::Text),
@@ -75,6 +77,8 @@ pub(super) fn apply(config: &mut Config, key: &str, value: &Value) -> Result<(),
         "bus.group" => text(key, value)?.clone_into(&mut config.bus.group),
         "bus.partitions" => config.bus.partitions = integer(key, value, 1, 1024)?,
         "bus.topicPrefix" => config.bus.topic_prefix = topic_prefix(key, value)?,
+        "bus.replicationFactor" => config.bus.replication_factor = replication_factor(key, value)?,
+        "bus.appendTimeoutMs" => config.bus.append_timeout_ms = integer(key, value, 1000, 300_000)?,
         "bus.retentionHours" => config.bus.retention_hours = integer(key, value, 0, 24 * 366 * 100)?,
         "bus.retentionBytes" => config.bus.retention_bytes = integer(key, value, 0, i64::MAX)?,
         "store.url" => config.store.url = store_url(key, value)?,
@@ -137,6 +141,11 @@ fn integer<T: TryFrom<i64>>(key: &str, value: &Value, min: i64, max: i64) -> Res
         .filter(|number| (min..=max).contains(number))
         .and_then(|number| T::try_from(number).ok())
         .ok_or_else(|| format!("{key} must be a whole number from {min} to {max}, not {value}"))
+}
+
+fn replication_factor(key: &str, value: &Value) -> Result<i32, String> {
+    let factor = integer(key, value, -1, 1000)?;
+    if factor == 0 { Err(format!("{key} must be -1 (as the brokers say) or at least 1, not 0")) } else { Ok(factor) }
 }
 
 /// Kafka's rule for topic names, less the length that the names themselves need.

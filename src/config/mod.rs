@@ -72,7 +72,12 @@ pub struct BusConfig {
     pub partitions: u32,
     /// `bus.topicPrefix`: put before every topic's name.
     pub topic_prefix: String,
-    /// `bus.retentionHours`: processed records of the embedded log older than this are removed; 0 = never by age.
+    /// `bus.replicationFactor`: of Kafka topics that are created; -1 = as the brokers say.
+    pub replication_factor: i32,
+    /// `bus.appendTimeoutMs`: how long Kafka may take to accept a record.
+    pub append_timeout_ms: u64,
+    /// `bus.retentionHours`: processed records of the embedded log older than this are removed, and Kafka topics that are
+    /// created keep records for so long; 0 = never by age.
     pub retention_hours: u64,
     /// `bus.retentionBytes`: processed records are removed, oldest first, while the embedded log is larger; 0 = any size.
     pub retention_bytes: u64,
@@ -206,6 +211,8 @@ impl Default for Config {
                 group: "tillstream".to_owned(),
                 partitions: 8,
                 topic_prefix: String::new(),
+                replication_factor: -1,
+                append_timeout_ms: 10_000,
                 retention_hours: 7 * 24,
                 retention_bytes: 8 << 30,
                 kafka: BTreeMap::new(),

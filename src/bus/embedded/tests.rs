@@ -17,7 +17,7 @@ fn fresh() -> (tempfile::TempDir, Arc<dyn Bus>) {
     (directory, bus)
 }
 
-bus_suite!(fresh());
+bus_suite!(fresh(), sole);
 
 fn message(result: Result<Arc<EmbeddedBus>, BusError>) -> String {
     match result {

@@ -1,0 +1,99 @@
+//! What all clients share: librdkafka's log lines go to `tracing`, and its last complaint is kept for error messages.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+/// A complaint older than this explains nothing.
+const FRESH: Duration = Duration::from_secs(30);
+
+/// The last complaint of librdkafka, such as a refused connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastError(Arc<Mutex<Option<(Instant, RDKafkaErrorCode, String)>>>);
+
+impl LastError {
+    /// Code and text, if it is recent.
+    pub(super) fn get(&self) -> Option<(RDKafkaErrorCode, String)> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().filter(|(at, ..)| at.elapsed() < FRESH).map(|(_, code, reason)| (*code, reason.clone()))
+    }
+
+    /// ` (reason)`, or nothing.
+    pub(super) fn suffix(&self) -> String {
+        self.get().map(|(_, reason)| format!(" ({reason})")).unwrap_or_default()
+    }
+
+    /// All is well again.
+    pub(super) fn clear(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn set(&self, code: RDKafkaErrorCode, reason: &str) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // That all brokers are down says less than why the last one is.
+        let vague = code == RDKafkaErrorCode::AllBrokersDown;
+        if !(vague && last.as_ref().is_some_and(|(at, ..)| at.elapsed() < FRESH)) {
+            *last = Some((Instant::now(), code, reason.to_owned()));
+        }
+    }
+}
+
+/// The context of a client.
+#[derive(Debug, Clone)]
+pub(super) struct Context {
+    role: &'static str,
+    pub(super) last_error: LastError,
+}
+
+impl Context {
+    /// For a client of that role, which shares what it hears with others.
+    pub(super) fn new(role: &'static str, last_error: &LastError) -> Self {
+        Self { role, last_error: last_error.clone() }
+    }
+
+    /// A line of librdkafka's log.
+    pub(super) fn log_line(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let client = self.role;
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                tracing::error!(target: "librdkafka", client, facility, "{message}");
+            }
+            // Connections come and go; what that means is said by whoever waits for an answer.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+                tracing::warn!(target: "librdkafka", client, facility, "{message}");
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", client, facility, "{message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", client, facility, "{message}"),
+        }
+    }
+
+    /// An error of the client as a whole.
+    pub(super) fn note_error(&self, error: &KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        if code == RDKafkaErrorCode::PartitionEOF {
+            return;
+        }
+        tracing::debug!(target: "librdkafka", client = self.role, %error, reason, "client error");
+        self.last_error.set(code, reason);
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.log_line(level, facility, message);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.note_error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Context {}

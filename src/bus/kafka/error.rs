@@ -1,0 +1,67 @@
+//! Kafka's faults as faults of the bus, by what to do next.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use super::context::LastError;
+use crate::bus::BusError;
+
+/// What an error means to whoever appends, reads or asks. `doing` says what failed.
+pub(super) fn bus_error(doing: &str, error: &KafkaError, last: &LastError) -> BusError {
+    match error {
+        KafkaError::ClientConfig(_, description, name, _) => {
+            BusError::Misconfigured(format!("Kafka: the setting bus.kafka.{name} is not accepted: {description}"))
+        }
+        KafkaError::ClientCreation(message) => BusError::Misconfigured(format!("Kafka: {message}; check bus.kafka")),
+        KafkaError::Transaction(error) => by_code(doing, error.code(), &error.string(), last),
+        other => match other.rdkafka_error_code() {
+            Some(code) => by_code(doing, code, &code.to_string(), last),
+            None => BusError::Unavailable(format!("Kafka: {doing}: {other}{}", last.suffix())),
+        },
+    }
+}
+
+/// As [`bus_error`], for a bare code.
+pub(super) fn by_code(doing: &str, code: Code, text: &str, last: &LastError) -> BusError {
+    match code {
+        Code::MessageSizeTooLarge => BusError::Refused(format!(
+            "{doing}: the record is larger than the brokers take; raise max.message.bytes of the topic"
+        )),
+        Code::InvalidMessage | Code::InvalidRecord | Code::InvalidTimestamp | Code::UnknownPartition => {
+            BusError::Refused(format!("{doing}: {text}"))
+        }
+        Code::ProducerFenced | Code::Fenced | Code::InvalidProducerEpoch | Code::InvalidProducerIdMapping => {
+            BusError::Fenced(format!("{doing}: {text}"))
+        }
+        Code::UnknownTopic | Code::UnknownTopicOrPartition => {
+            BusError::Unavailable(format!("Kafka: {doing}: the topic is not there; start again to have it created"))
+        }
+        Code::TopicAuthorizationFailed
+        | Code::GroupAuthorizationFailed
+        | Code::ClusterAuthorizationFailed
+        | Code::TransactionalIdAuthorizationFailed => BusError::Misconfigured(format!(
+            "Kafka: {doing}: {text}; the user of bus.kafka lacks the right, see docs/configuration.md for the list"
+        )),
+        Code::SaslAuthenticationFailed | Code::Authentication => BusError::Misconfigured(format!(
+            "Kafka: {doing}: the brokers refuse user name or password; check sasl.username, sasl.password and \
+             sasl.mechanism in bus.kafka{}",
+            last.suffix()
+        )),
+        _ => BusError::Unavailable(format!("Kafka: {doing}: {text}{}", last.suffix())),
+    }
+}
+
+/// Why a client cannot reach the brokers, if a person has to act for it to change.
+pub(super) fn needs_a_person(last: &LastError) -> Option<BusError> {
+    let (code, reason) = last.get()?;
+    let advice = match code {
+        Code::SaslAuthenticationFailed | Code::Authentication => {
+            "the brokers refuse user name or password; check sasl.username, sasl.password and sasl.mechanism in bus.kafka"
+        }
+        Code::SSL => {
+            "no TLS connection; check ssl.ca.location (the authority that signed the brokers' certificates), the names in \
+             bus.brokers, and that the port is a TLS one"
+        }
+        _ => return None,
+    };
+    Some(BusError::Misconfigured(format!("Kafka: {advice} ({reason})")))
+}

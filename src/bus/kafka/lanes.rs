@@ -1,0 +1,308 @@
+//! Lanes of the relay: each a transactional producer with a thread of its own, whose position is committed with the records.
+//!
+//! A lane's position is the offset of a consumer group that is named like the lane and never has members. Whoever opens a
+//! lane fences the one that had it open before: what that one had begun is decided before the position is read.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::error::KafkaError;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+
+use super::context::{Context, LastError};
+use super::error::bus_error;
+use super::options::{KafkaOptions, TRANSACTION_TIMEOUT};
+use super::records::{number, places, to_headers};
+use super::topics::TopicNames;
+use crate::bus::{BusError, NewRecord, Topic, TopicPartition};
+
+/// How long the brokers may take for each step of a transaction.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How finely deliveries are waited for.
+const POLL: Duration = Duration::from_millis(1);
+/// How often an idle producer's log lines are fetched.
+const IDLE_POLL: Duration = Duration::from_secs(1);
+
+enum Job {
+    Append {
+        position: i64,
+        records: Vec<NewRecord>,
+        places: Vec<TopicPartition>,
+        answer: oneshot::Sender<Result<(), BusError>>,
+    },
+    Position {
+        answer: oneshot::Sender<Result<Option<i64>, BusError>>,
+    },
+}
+
+struct LaneThread {
+    jobs: mpsc::Sender<Job>,
+    thread: JoinHandle<()>,
+}
+
+/// All lanes that have been used.
+pub(super) struct Lanes {
+    options: Arc<KafkaOptions>,
+    names: TopicNames,
+    threads: Mutex<HashMap<String, LaneThread>>,
+}
+
+impl Lanes {
+    /// No lane is open yet.
+    pub(super) fn new(options: Arc<KafkaOptions>, names: TopicNames) -> Self {
+        Self { options, names, threads: Mutex::default() }
+    }
+
+    /// See [`crate::bus::Bus::append_lane`]. The job is handed over before the future is first polled.
+    pub(super) fn append(
+        &self,
+        lane: &str,
+        position: i64,
+        records: Vec<NewRecord>,
+    ) -> impl Future<Output = Result<(), BusError>> + Send + 'static {
+        let (answer, answered) = oneshot::channel();
+        let sent = places(&records, self.options.partitions)
+            .and_then(|places| self.post(lane, Job::Append { position, records, places, answer }));
+        async move {
+            sent?;
+            answered.await.map_err(|_| closed())?
+        }
+    }
+
+    /// See [`crate::bus::Bus::lane_position`].
+    pub(super) fn position(&self, lane: &str) -> impl Future<Output = Result<Option<i64>, BusError>> + Send + 'static {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.post(lane, Job::Position { answer });
+        async move {
+            sent?;
+            answered.await.map_err(|_| closed())?
+        }
+    }
+
+    fn post(&self, lane: &str, job: Job) -> Result<(), BusError> {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let job = match threads.get(lane) {
+            None => job,
+            Some(known) => match known.jobs.send(job) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::SendError(job)) => job,
+            },
+        };
+        let started = self.start(lane)?;
+        started.jobs.send(job).map_err(|_| closed())?;
+        threads.insert(lane.to_owned(), started);
+        Ok(())
+    }
+
+    fn start(&self, lane: &str) -> Result<LaneThread, BusError> {
+        let (jobs, waiting) = mpsc::channel();
+        let mut worker = Lane {
+            name: lane.to_owned(),
+            options: Arc::clone(&self.options),
+            names: self.names.clone(),
+            last_error: LastError::default(),
+            open: None,
+            fenced: None,
+        };
+        let thread = std::thread::Builder::new().name("kafka-lane".to_owned()).spawn(move || worker.run(&waiting));
+        let thread = thread.map_err(|error| BusError::Unavailable(format!("no thread for Kafka: {error}")))?;
+        Ok(LaneThread { jobs, thread })
+    }
+}
+
+impl Drop for Lanes {
+    /// Every job that was handed over is carried out first: a transaction is never left open in good order.
+    fn drop(&mut self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let (jobs, threads): (Vec<_>, Vec<_>) = threads.into_values().map(|lane| (lane.jobs, lane.thread)).unzip();
+        drop(jobs);
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn closed() -> BusError {
+    BusError::Unavailable("the connection to Kafka was closed".to_owned())
+}
+
+/// One lane, on its thread.
+struct Lane {
+    name: String,
+    options: Arc<KafkaOptions>,
+    names: TopicNames,
+    last_error: LastError,
+    open: Option<OpenLane>,
+    /// Set once somebody else took the lane over, until the position is asked for again.
+    fenced: Option<BusError>,
+}
+
+/// A lane that belongs to this process, as far as is known.
+struct OpenLane {
+    producer: BaseProducer<CountContext>,
+    group: ConsumerGroupMetadata,
+    position: Option<i64>,
+}
+
+impl Lane {
+    fn run(&mut self, jobs: &mpsc::Receiver<Job>) {
+        loop {
+            match jobs.recv_timeout(IDLE_POLL) {
+                Ok(Job::Append { position, records, places, answer }) => {
+                    let result = self.append(position, &records, &places);
+                    let _ = answer.send(result);
+                }
+                Ok(Job::Position { answer }) => {
+                    self.fenced = None;
+                    let result = self.opened().map(|open| open.position);
+                    let _ = answer.send(result);
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    if let Some(open) = &self.open {
+                        open.producer.poll(Duration::ZERO);
+                    }
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn append(&mut self, position: i64, records: &[NewRecord], places: &[TopicPartition]) -> Result<(), BusError> {
+        if let Some(fenced) = &self.fenced {
+            return Err(fenced.clone());
+        }
+        let (name, names, last_error) = (self.name.clone(), self.names.clone(), self.last_error.clone());
+        let open = self.opened()?;
+        if open.position.is_some_and(|stored| position <= stored) {
+            return Ok(());
+        }
+        let result = open.transact(&names, position, records, places);
+        let Err(error) = result else {
+            open.position = Some(position);
+            return Ok(());
+        };
+        let fault = bus_error("writing to the outbox's lane", &error, &last_error);
+        tracing::debug!(lane = name, %error, "a transaction failed");
+        let aborted = matches!(&error, KafkaError::Transaction(error) if error.txn_requires_abort())
+            && open.producer.abort_transaction(STEP_TIMEOUT).is_ok();
+        if !aborted {
+            // Whether it was committed is not known: whoever opens the lane next finds out.
+            self.open = None;
+        }
+        if matches!(fault, BusError::Fenced(_)) {
+            self.open = None;
+            self.fenced = Some(fault.clone());
+        }
+        Err(fault)
+    }
+
+    fn opened(&mut self) -> Result<&mut OpenLane, BusError> {
+        if self.open.is_none() {
+            let opened = OpenLane::new(&self.options, &self.names, &self.name, &self.last_error);
+            self.open = Some(opened.map_err(|error| bus_error("opening the outbox's lane", &error, &self.last_error))?);
+        }
+        Ok(self.open.as_mut().expect("opened above"))
+    }
+}
+
+impl OpenLane {
+    fn new(options: &KafkaOptions, names: &TopicNames, lane: &str, last_error: &LastError) -> Result<Self, KafkaError> {
+        let context = CountContext {
+            context: Context::new("relay", last_error),
+            left: AtomicUsize::new(0),
+            failed: Mutex::default(),
+        };
+        let producer = BaseProducer::from_config_and_context(&options.lane_producer(lane), context)?;
+        let initialised = producer.init_transactions(STEP_TIMEOUT);
+        producer.poll(Duration::ZERO);
+        initialised?;
+        let consumer: BaseConsumer<Context> =
+            BaseConsumer::from_config_and_context(&options.lane_consumer(lane), Context::new("relay", last_error))?;
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(names.get(Topic::Events), 0);
+        let stored = consumer.committed_offsets(asked, STEP_TIMEOUT)?;
+        let position = stored.elements().first().and_then(|element| match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        });
+        let group = consumer.group_metadata().expect("a consumer with a group has its metadata");
+        Ok(Self { producer, group, position })
+    }
+
+    fn transact(
+        &self,
+        names: &TopicNames,
+        position: i64,
+        records: &[NewRecord],
+        places: &[TopicPartition],
+    ) -> Result<(), KafkaError> {
+        let producer = &self.producer;
+        producer.begin_transaction()?;
+        producer.context().left.store(records.len(), Ordering::Release);
+        for (record, place) in records.iter().zip(places) {
+            let mut message =
+                BaseRecord::to(names.get(place.topic)).partition(number(place.partition)).payload(&record.value[..]);
+            message.key = record.key.as_deref();
+            message.headers = to_headers(&record.headers);
+            producer.send(message).map_err(|(error, _)| error)?;
+        }
+        let deadline = Instant::now() + TRANSACTION_TIMEOUT;
+        while producer.context().left.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            producer.poll(POLL);
+        }
+        if let Some(error) = producer.context().take_failure() {
+            return Err(error);
+        }
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(names.get(Topic::Events), 0, Offset::Offset(position))?;
+        producer.send_offsets_to_transaction(&offsets, &self.group, STEP_TIMEOUT)?;
+        producer.commit_transaction(STEP_TIMEOUT)
+    }
+}
+
+/// Counts deliveries.
+struct CountContext {
+    context: Context,
+    left: AtomicUsize,
+    failed: Mutex<Option<KafkaError>>,
+}
+
+impl CountContext {
+    fn take_failure(&self) -> Option<KafkaError> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for CountContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.context.log_line(level, facility, message);
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.context.note_error(&error, reason);
+    }
+}
+
+impl ProducerContext for CountContext {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert_with(|| error.clone());
+        }
+        // A delivery of a transaction that was given up may come late.
+        let _ = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+    }
+}

@@ -1,0 +1,282 @@
+//! Reads pieces of partitions, and where they begin and end. A thread of its own reads, one piece after the other.
+
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+
+use super::context::{Context, LastError};
+use super::error::{bus_error, needs_a_person};
+use super::options::KafkaOptions;
+use super::records::{RecordCopier, number};
+use super::topics::TopicNames;
+use crate::bus::{Bounds, BusError, Fetched, TopicPartition};
+use crate::time::Timestamp;
+
+/// How long the brokers may take for one question.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a piece may take to arrive.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(5);
+/// How often the clients' log lines are fetched while there is nothing to read.
+const IDLE_POLL: Duration = Duration::from_secs(1);
+
+struct Job {
+    from: TopicPartition,
+    offset: i64,
+    bytes_max: usize,
+    answer: oneshot::Sender<Result<Fetched, BusError>>,
+}
+
+/// Answers questions about partitions.
+pub(super) struct Reader {
+    /// Sees only what is committed.
+    committed: Arc<BaseConsumer<Context>>,
+    /// Sees where partitions really end, open transactions included.
+    watermarks: Arc<BaseConsumer<Context>>,
+    names: TopicNames,
+    last_error: LastError,
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    /// Starts the clients.
+    ///
+    /// # Errors
+    /// If a setting is not accepted.
+    pub(super) fn start(options: &KafkaOptions, names: TopicNames, last_error: &LastError) -> Result<Self, BusError> {
+        let client = |config| {
+            BaseConsumer::from_config_and_context(&config, Context::new("reader", last_error))
+                .map(Arc::new)
+                .map_err(|error| bus_error("starting", &error, last_error))
+        };
+        let (committed, watermarks) = (client(options.reader())?, client(options.watermarks())?);
+        let (jobs, waiting) = mpsc::channel::<Job>();
+        let piece = PieceReader {
+            client: Arc::clone(&committed),
+            watermarks: Arc::clone(&watermarks),
+            names: names.clone(),
+            last_error: last_error.clone(),
+        };
+        let run = move || {
+            loop {
+                match waiting.recv_timeout(IDLE_POLL) {
+                    Ok(job) if job.answer.is_closed() => {}
+                    Ok(job) => {
+                        let _ = job.answer.send(piece.read(job.from, job.offset, job.bytes_max));
+                    }
+                    Err(mpsc::RecvTimeoutError::Timeout) => piece.serve(),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("kafka-read".to_owned()).spawn(run);
+        let thread = thread.map_err(|error| BusError::Unavailable(format!("no thread for Kafka: {error}")))?;
+        let last_error = last_error.clone();
+        Ok(Self { committed, watermarks, names, last_error, jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// The client that sees only what is committed.
+    pub(super) fn client(&self) -> &BaseConsumer<Context> {
+        &self.committed
+    }
+
+    /// The cluster's id, if a broker answers in time. Blocks.
+    pub(super) fn cluster_id(&self, timeout: Duration) -> Option<String> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            // In slices, since only polling brings the reason why nobody answers.
+            let id = self.committed.client().fetch_cluster_id(Duration::from_millis(200));
+            self.committed.poll(Duration::ZERO);
+            let hopeless = needs_a_person(&self.last_error).is_some();
+            if id.is_some() || hopeless || Instant::now() > deadline {
+                return id;
+            }
+        }
+    }
+
+    /// See [`crate::bus::Bus::read`].
+    pub(super) fn read(
+        &self,
+        from: TopicPartition,
+        offset: i64,
+        bytes_max: usize,
+    ) -> impl Future<Output = Result<Fetched, BusError>> + Send + 'static {
+        let (answer, answered) = oneshot::channel();
+        let job = Job { from, offset, bytes_max, answer };
+        let sent = self.jobs.as_ref().expect("present until it is dropped").send(job);
+        async move {
+            let closed = || BusError::Unavailable("the connection to Kafka was closed".to_owned());
+            sent.map_err(|_| closed())?;
+            answered.await.map_err(|_| closed())?
+        }
+    }
+
+    /// See [`crate::bus::Bus::bounds`]. The end counts what open transactions have written: it will be readable, or skipped.
+    pub(super) fn bounds(&self, of: TopicPartition) -> impl Future<Output = Result<Bounds, BusError>> + Send + 'static {
+        let (client, names, last_error) = (Arc::clone(&self.watermarks), self.names.clone(), self.last_error.clone());
+        blocking(move || bounds(&client, &names, of, &last_error))
+    }
+
+    /// See [`crate::bus::Bus::offset_at`].
+    pub(super) fn offset_at(
+        &self,
+        of: TopicPartition,
+        time: Timestamp,
+    ) -> impl Future<Output = Result<i64, BusError>> + Send + 'static {
+        let (client, names, last_error) = (Arc::clone(&self.watermarks), self.names.clone(), self.last_error.clone());
+        blocking(move || {
+            let mut asked = TopicPartitionList::new();
+            let fault = |error: KafkaError| bus_error(&format!("looking for a time in {of}"), &error, &last_error);
+            asked
+                .add_partition_offset(names.get(of.topic), number(of.partition), Offset::Offset(time.as_millis()))
+                .map_err(fault)?;
+            let found = client.offsets_for_times(asked, TIMEOUT).map_err(fault)?;
+            match found.elements().first().map(|element| element.offset()) {
+                Some(Offset::Offset(offset)) => Ok(offset),
+                _ => bounds(&client, &names, of, &last_error).map(|bounds| bounds.high),
+            }
+        })
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Runs what blocks where it may.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BusError> + Send + 'static,
+) -> Result<T, BusError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| BusError::Unavailable(error.to_string()))?
+}
+
+/// First offset and end as a client sees them.
+pub(super) fn bounds(
+    client: &BaseConsumer<Context>,
+    names: &TopicNames,
+    of: TopicPartition,
+    last_error: &LastError,
+) -> Result<Bounds, BusError> {
+    let asked = client.fetch_watermarks(names.get(of.topic), number(of.partition), TIMEOUT);
+    let (low, high) = asked.map_err(|error| bus_error(&format!("asking for the end of {of}"), &error, last_error))?;
+    last_error.clear();
+    Ok(Bounds { low, high })
+}
+
+struct PieceReader {
+    client: Arc<BaseConsumer<Context>>,
+    watermarks: Arc<BaseConsumer<Context>>,
+    names: TopicNames,
+    last_error: LastError,
+}
+
+impl PieceReader {
+    /// Takes what the clients have to say.
+    fn serve(&self) {
+        while self.client.poll(Duration::ZERO).is_some() {}
+        while self.watermarks.poll(Duration::ZERO).is_some() {}
+    }
+
+    fn read(&self, from: TopicPartition, offset: i64, bytes_max: usize) -> Result<Fetched, BusError> {
+        let readable = bounds(&self.client, &self.names, from, &self.last_error)?;
+        if offset < readable.low {
+            return Err(BusError::Gone { partition: from, offset, low: readable.low });
+        }
+        if offset >= readable.high {
+            if offset > readable.high {
+                let high = bounds(&self.watermarks, &self.names, from, &self.last_error)?.high;
+                if offset > high {
+                    return Err(beyond_the_end(from, offset, high));
+                }
+            }
+            return Ok(Fetched { records: Vec::new(), next_offset: offset, at_end: true });
+        }
+        let mut place = TopicPartitionList::new();
+        let fault = |error: KafkaError| bus_error(&format!("reading {from}"), &error, &self.last_error);
+        let (name, partition) = (self.names.get(from.topic), number(from.partition));
+        place.add_partition_offset(name, partition, Offset::Offset(offset)).map_err(fault)?;
+        // The main queue serves as the partition's: nothing else is assigned meanwhile.
+        self.client.assign(&place).map_err(fault)?;
+        let read = self.poll(from, offset, bytes_max, readable.high);
+        self.client.unassign().map_err(fault)?;
+        read
+    }
+
+    /// Reads until there is enough, or `end` is reached.
+    fn poll(&self, from: TopicPartition, offset: i64, bytes_max: usize, end: i64) -> Result<Fetched, BusError> {
+        let deadline = Instant::now() + READ_TIMEOUT;
+        let (mut copier, mut records, mut bytes) = (RecordCopier::default(), Vec::new(), 0);
+        let mut next_offset = offset;
+        while next_offset < end && bytes < bytes_max.max(1) {
+            match self.client.poll(POLL) {
+                Some(Ok(message)) => {
+                    let record = copier.copy(&message);
+                    if record.offset < next_offset {
+                        continue;
+                    }
+                    next_offset = record.offset + 1;
+                    bytes += record.value.len() + 1;
+                    records.push(record);
+                }
+                Some(Err(error)) if is_about_the_position(&error) => {
+                    let low = bounds(&self.client, &self.names, from, &self.last_error)?.low;
+                    return Err(BusError::Gone { partition: from, offset, low });
+                }
+                Some(Err(error)) => tracing::debug!(%error, %from, "reading goes on"),
+                // What is left may be marks of transactions, which are never delivered but move the position.
+                None => {
+                    next_offset = next_offset.max(self.position(from).unwrap_or(next_offset));
+                    if next_offset < end && Instant::now() >= deadline {
+                        let why = self.last_error.suffix();
+                        return Err(BusError::Unavailable(format!("Kafka: nothing came of {from} in time{why}")));
+                    }
+                }
+            }
+        }
+        Ok(Fetched { records, next_offset, at_end: next_offset >= end })
+    }
+
+    fn position(&self, of: TopicPartition) -> Option<i64> {
+        position(&self.client, &self.names, of)
+    }
+}
+
+/// How far a client has consumed a partition, past marks of transactions as well.
+pub(super) fn position(client: &BaseConsumer<Context>, names: &TopicNames, of: TopicPartition) -> Option<i64> {
+    let positions = client.position().ok()?;
+    let found = positions.find_partition(names.get(of.topic), number(of.partition))?;
+    match found.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    }
+}
+
+/// True if an error says that the position is not in the log.
+pub(super) fn is_about_the_position(error: &KafkaError) -> bool {
+    use rdkafka::error::RDKafkaErrorCode as Code;
+    matches!(
+        error,
+        KafkaError::MessageConsumption(Code::AutoOffsetReset | Code::OffsetOutOfRange)
+            | KafkaError::MessageConsumptionFatal(Code::AutoOffsetReset | Code::OffsetOutOfRange)
+    )
+}
+
+/// Somebody asks for what was never written: another cluster, or topics that were made anew.
+pub(super) fn beyond_the_end(from: TopicPartition, offset: i64, high: i64) -> BusError {
+    BusError::Misconfigured(format!(
+        "{from} ends at offset {high}, but the store has processed it up to {offset}: the topic was deleted and made anew, or \
+         this is another cluster; restore the topic, or begin with an empty store"
+    ))
+}

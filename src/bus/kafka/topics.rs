@@ -1,0 +1,200 @@
+//! The topics: created where they are missing, refused where they do not fit.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::context::{Context, LastError};
+use super::error::{bus_error, by_code};
+use super::options::{KafkaOptions, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES};
+use super::records::number;
+use crate::bus::{BusError, Topic};
+
+/// How long the brokers may take for each question at the start.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// Chunks are needed until they are released; a processor that was off over a long week-end still finds them.
+const REKEYED_HOURS_MIN: u64 = 96;
+const LOG_APPEND_TIME: &str = "LogAppendTime";
+
+/// The topics' names on the brokers, prefix included.
+#[derive(Debug, Clone)]
+pub(super) struct TopicNames(Arc<[String]>);
+
+impl TopicNames {
+    /// The names with a prefix.
+    pub(super) fn new(options: &KafkaOptions) -> Self {
+        Self(Topic::ALL.into_iter().map(|topic| options.topic_name(topic)).collect())
+    }
+
+    /// The name of a topic.
+    pub(super) fn get(&self, topic: Topic) -> &str {
+        let index = Topic::ALL.iter().position(|known| *known == topic).expect("all topics are listed");
+        &self.0[index]
+    }
+}
+
+/// Creates what is missing and checks what is there. Blocks.
+///
+/// # Errors
+/// If a topic does not fit, or the brokers do not answer.
+pub(super) fn ensure(
+    options: &KafkaOptions,
+    names: &TopicNames,
+    client: &BaseConsumer<Context>,
+    last_error: &LastError,
+) -> Result<(), BusError> {
+    let mut missing = Vec::new();
+    for topic in Topic::ALL {
+        match partitions_of(client, names.get(topic), last_error)? {
+            None => missing.push(topic),
+            Some(count) => check_count(options, names.get(topic), topic, count)?,
+        }
+    }
+    let admin: AdminClient<Context> =
+        AdminClient::from_config_and_context(&options.admin(), Context::new("admin", last_error))
+            .map_err(|error| bus_error("starting", &error, last_error))?;
+    if !missing.is_empty() {
+        create(options, names, &missing, &admin, last_error)?;
+        await_topics(options, names, &missing, client, last_error)?;
+    }
+    check_timestamps(names.get(Topic::Events), &admin, last_error)
+}
+
+/// How many partitions a topic has; `None` if it is not there.
+fn partitions_of(
+    client: &BaseConsumer<Context>,
+    name: &str,
+    last_error: &LastError,
+) -> Result<Option<usize>, BusError> {
+    let doing = format!("looking for topic {name}");
+    let metadata = client.fetch_metadata(Some(name), TIMEOUT).map_err(|error| bus_error(&doing, &error, last_error))?;
+    let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
+        return Ok(None);
+    };
+    match topic.error().map(RDKafkaErrorCode::from) {
+        None | Some(RDKafkaErrorCode::LeaderNotAvailable) => Ok(Some(topic.partitions().len())),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
+        Some(code) => Err(by_code(&doing, code, &code.to_string(), last_error)),
+    }
+}
+
+fn check_count(options: &KafkaOptions, name: &str, topic: Topic, count: usize) -> Result<(), BusError> {
+    let wanted = topic.partitions(options.partitions);
+    if u32::try_from(count) == Ok(wanted) {
+        return Ok(());
+    }
+    let advice = if topic.is_compacted() {
+        format!(
+            "delete the topic so that it is created anew, or choose another bus.topicPrefix than \"{}\"",
+            options.topic_prefix
+        )
+    } else {
+        format!(
+            "set bus.partitions = {count}, or choose another bus.topicPrefix than \"{}\"; the count of a topic in use must \
+             never be changed, since events of one terminal would then stand on two partitions",
+            options.topic_prefix
+        )
+    };
+    Err(BusError::Misconfigured(format!("topic {name} has {count} partitions, but {wanted} are configured: {advice}")))
+}
+
+fn create(
+    options: &KafkaOptions,
+    names: &TopicNames,
+    missing: &[Topic],
+    admin: &AdminClient<Context>,
+    last_error: &LastError,
+) -> Result<(), BusError> {
+    let events_ms = retention_ms(options.retention_hours);
+    let rekeyed_hours = (options.retention_hours / 2).max(REKEYED_HOURS_MIN.min(options.retention_hours));
+    let rekeyed_ms = retention_ms(rekeyed_hours);
+    let bytes_max = (RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES).to_string();
+    let new_topics = missing.iter().map(|&topic| {
+        let replication = TopicReplication::Fixed(options.replication_factor);
+        let partitions = number(topic.partitions(options.partitions));
+        let new = NewTopic::new(names.get(topic), partitions, replication)
+            .set("message.timestamp.type", LOG_APPEND_TIME)
+            .set("max.message.bytes", &bytes_max);
+        match topic {
+            Topic::Plugins => new.set("cleanup.policy", "compact"),
+            Topic::Rekeyed => new.set("cleanup.policy", "delete").set("retention.ms", &rekeyed_ms),
+            Topic::Events | Topic::OrderCreated | Topic::DeadLetters => {
+                new.set("cleanup.policy", "delete").set("retention.ms", &events_ms)
+            }
+        }
+    });
+    let new_topics: Vec<_> = new_topics.collect();
+    let admin_options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
+    let created = futures_executor(admin.create_topics(&new_topics, &admin_options));
+    for result in created.map_err(|error| bus_error("creating topics", &error, last_error))? {
+        match result {
+            Ok(name) => tracing::info!(topic = name, "topic created"),
+            // Another process was faster.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((name, code)) => {
+                return Err(by_code(&format!("creating topic {name}"), code, &code.to_string(), last_error));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn retention_ms(hours: u64) -> String {
+    if hours == 0 { "-1".to_owned() } else { (hours * 3_600_000).to_string() }
+}
+
+/// A new topic is known to all brokers a moment later.
+fn await_topics(
+    options: &KafkaOptions,
+    names: &TopicNames,
+    topics: &[Topic],
+    client: &BaseConsumer<Context>,
+    last_error: &LastError,
+) -> Result<(), BusError> {
+    let deadline = Instant::now() + TIMEOUT;
+    for &topic in topics {
+        let name = names.get(topic);
+        loop {
+            if let Some(count) = partitions_of(client, name, last_error)?.filter(|count| *count > 0) {
+                check_count(options, name, topic, count)?;
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err(BusError::Unavailable(format!("Kafka: topic {name} was created but does not show up")));
+            }
+            std::thread::sleep(RETRY_PAUSE);
+        }
+    }
+    Ok(())
+}
+
+/// Time enters through the bus, so it must be the brokers' time and not the senders'.
+fn check_timestamps(name: &str, admin: &AdminClient<Context>, last_error: &LastError) -> Result<(), BusError> {
+    let doing = format!("reading the settings of topic {name}");
+    let admin_options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+    let described = futures_executor(admin.describe_configs(&[ResourceSpecifier::Topic(name)], &admin_options));
+    let described = described.map_err(|error| bus_error(&doing, &error, last_error))?;
+    for resource in described {
+        let resource = resource.map_err(|code| by_code(&doing, code, &code.to_string(), last_error))?;
+        let kind = resource.get("message.timestamp.type").and_then(|entry| entry.value.clone());
+        if kind.as_deref() != Some(LOG_APPEND_TIME) {
+            return Err(BusError::Misconfigured(format!(
+                "topic {name} has message.timestamp.type={}, which lets senders choose the time; set it to {LOG_APPEND_TIME}: \
+                 kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config \
+                 message.timestamp.type={LOG_APPEND_TIME}",
+                kind.as_deref().unwrap_or("unknown")
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The client's own thread completes the future, so this thread may simply wait.
+fn futures_executor<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Handle::current().block_on(future)
+}
