@@ -113,6 +113,7 @@ fn create(
     let events_ms = retention_ms(options.retention_hours);
     let rekeyed_hours = (options.retention_hours / 2).max(REKEYED_HOURS_MIN.min(options.retention_hours));
     let rekeyed_ms = retention_ms(rekeyed_hours);
+    let feed_ms = retention_ms(1);
     let bytes_max = (RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES).to_string();
     let new_topics = missing.iter().map(|&topic| {
         let replication = TopicReplication::Fixed(options.replication_factor);
@@ -123,6 +124,7 @@ fn create(
         match topic {
             Topic::Plugins => new.set("cleanup.policy", "compact"),
             Topic::Rekeyed => new.set("cleanup.policy", "delete").set("retention.ms", &rekeyed_ms),
+            Topic::Feed => new.set("cleanup.policy", "delete").set("retention.ms", &feed_ms),
             Topic::Events | Topic::OrderCreated | Topic::DeadLetters => {
                 new.set("cleanup.policy", "delete").set("retention.ms", &events_ms)
             }
