@@ -143,7 +143,7 @@ impl MemberContext {
         let mut committed = lock(&self.committed);
         let mut offsets = TopicPartitionList::new();
         for (&place, &offset) in self.processed.lock().iter() {
-            let shared = !place.topic.is_compacted() && place.topic != Topic::DeadLetters;
+            let shared = matches!(place.topic, Topic::Events | Topic::Rekeyed | Topic::OrderCreated);
             if shared && owned.contains(&place.partition) && committed.insert(place, offset) != Some(offset) {
                 let (name, partition) = (self.names.get(place.topic), number(place.partition));
                 let _ = offsets.add_partition_offset(name, partition, Offset::Offset(offset));

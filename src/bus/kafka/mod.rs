@@ -160,4 +160,8 @@ impl Bus for KafkaBus {
     fn consumer(&self) -> Result<Box<dyn Consumer>, BusError> {
         Ok(Box::new(KafkaConsumer::join(&self.options, &self.names, self.processed.clone())?))
     }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
 }

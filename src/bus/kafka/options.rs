@@ -23,6 +23,8 @@ const HEARTBEAT_MS: u32 = 500;
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a broker holds an answer back while a partition has nothing new; also how late its end is known.
 const FETCH_WAIT_MS: u32 = 50;
+/// How long fetching rests while enough has been fetched.
+const FETCH_BACKOFF_MS: u32 = 5;
 /// Fetched and not yet asked for, per partition: librdkafka stops fetching beyond the first of both.
 const QUEUED_MESSAGES: u32 = 20_000;
 const QUEUED_KBYTES: u32 = 8 * 1024;
@@ -167,7 +169,8 @@ impl KafkaOptions {
         committed_only(&mut config)
             .set("group.id", &self.group)
             .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", FETCH_WAIT_MS.to_string());
+            .set("fetch.wait.max.ms", FETCH_WAIT_MS.to_string())
+            .set("fetch.queue.backoff.ms", FETCH_BACKOFF_MS.to_string());
         config
     }
 
@@ -175,7 +178,11 @@ impl KafkaOptions {
     pub(super) fn reader(&self) -> ClientConfig {
         let defaults = [("queued.min.messages", "1000"), ("fetch.message.max.bytes", "262144")];
         let mut config = self.client("reader", &defaults);
-        committed_only(&mut config).set("group.id", &self.group).set("fetch.wait.max.ms", FETCH_WAIT_MS.to_string());
+        // It never waits at the end of a partition, so no request is in the way of the next piece.
+        committed_only(&mut config)
+            .set("group.id", &self.group)
+            .set("fetch.wait.max.ms", "0")
+            .set("fetch.queue.backoff.ms", "1");
         config
     }
 

@@ -19,6 +19,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// Chunks are needed until they are released; a processor that was off over a long week-end still finds them.
 const REKEYED_HOURS_MIN: u64 = 96;
+/// What the live feed shows is worthless after minutes.
+const FEED_MS: &str = "3600000";
 const LOG_APPEND_TIME: &str = "LogAppendTime";
 
 /// The topics' names on the brokers, prefix included.
@@ -88,7 +90,7 @@ fn check_count(options: &KafkaOptions, name: &str, topic: Topic, count: usize) -
     if u32::try_from(count) == Ok(wanted) {
         return Ok(());
     }
-    let advice = if topic.is_compacted() {
+    let advice = if topic.partitions(2) == 1 {
         format!(
             "delete the topic so that it is created anew, or choose another bus.topicPrefix than \"{}\"",
             options.topic_prefix
@@ -113,7 +115,6 @@ fn create(
     let events_ms = retention_ms(options.retention_hours);
     let rekeyed_hours = (options.retention_hours / 2).max(REKEYED_HOURS_MIN.min(options.retention_hours));
     let rekeyed_ms = retention_ms(rekeyed_hours);
-    let feed_ms = retention_ms(1);
     let bytes_max = (RECORD_BYTES_MAX + RECORD_OVERHEAD_BYTES).to_string();
     let new_topics = missing.iter().map(|&topic| {
         let replication = TopicReplication::Fixed(options.replication_factor);
@@ -124,7 +125,7 @@ fn create(
         match topic {
             Topic::Plugins => new.set("cleanup.policy", "compact"),
             Topic::Rekeyed => new.set("cleanup.policy", "delete").set("retention.ms", &rekeyed_ms),
-            Topic::Feed => new.set("cleanup.policy", "delete").set("retention.ms", &feed_ms),
+            Topic::Feed => new.set("cleanup.policy", "delete").set("retention.ms", FEED_MS).set("segment.ms", FEED_MS),
             Topic::Events | Topic::OrderCreated | Topic::DeadLetters => {
                 new.set("cleanup.policy", "delete").set("retention.ms", &events_ms)
             }
