@@ -22,6 +22,7 @@ use crate::delivery::dispatcher::{Dispatcher, Endpoints};
 use crate::delivery::{evidence, relay, retention};
 use crate::feed::Feed;
 use crate::http::{self, AppState, ServeError};
+use crate::orders::OrderSignals;
 use crate::plugins::defaults::{Defaults, DefaultsError};
 use crate::status::Status;
 use crate::store::Store;
@@ -101,6 +102,7 @@ impl App {
         let control = Control::start(store.clone(), feed.clone(), Arc::clone(&status), &defaults).await?;
         control.follow(Arc::clone(&bus));
 
+        let orders = OrderSignals::default();
         let crashes = Crashes::default();
         let supervisor = Supervisor::new(Arc::clone(&status), crashes.clone()).start();
         let context = ShardContext {
@@ -139,6 +141,7 @@ impl App {
                 control: Arc::clone(&control),
                 feed: feed.clone(),
                 status: Arc::clone(&status),
+                orders: orders.clone(),
             };
             Some(http::serve(state, config.http.bind)?)
         };

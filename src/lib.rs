@@ -49,6 +49,7 @@
 //! | [`pipeline`] | duplicates, clocks, order across tills: plain data, no I/O |
 //! | [`plugins`] | the five decisions, eligibility, the defaults of `plugins.yaml` |
 //! | [`actors`], [`control`] | batches, commits and restarts; switches and settings |
+//! | [`orders`] | orders of tills, accepted once under a key |
 //! | [`delivery`], [`feed`] | what leaves after the commit |
 //! | [`http`], [`status`] | API, admin, live feed, metrics; what the process knows of itself |
 //! | [`app`], [`config`], [`cli`] | wiring and shutdown order, configuration, commands |
@@ -65,6 +66,7 @@ pub mod effect;
 pub mod event;
 pub mod feed;
 pub mod http;
+pub mod orders;
 pub mod pipeline;
 pub mod plugins;
 pub mod rig;

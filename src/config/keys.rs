@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ use super::{BusKind, Config, Secret, StoreUrl, TokenConfig, TokenRole};
 pub(super) enum Shape {
     Text,
     Integer,
+    Bool,
     List,
     Tokens,
 }
@@ -34,6 +36,8 @@ const KEYS: [(&str, Shape); 21] = [
     ("plugins.file", Shape::Text),
     ("customers.url", Shape::Text),
     ("orders.url", Shape::Text),
+    ("orders.lookup", Shape::Bool),
+    ("orders.keepKeysHours", Shape::Integer),
     ("processor.shards", Shape::Integer),
     ("processor.batchEventsMax", Shape::Integer),
     ("processor.entitiesMax", Shape::Integer),
@@ -91,6 +95,10 @@ pub(super) fn apply(config: &mut Config, key: &str, value: &Value) -> Result<(),
         }
         "customers.url" => config.customers.url = remote_url(key, value)?,
         "orders.url" => config.orders.url = remote_url(key, value)?,
+        "orders.lookup" => config.orders.lookup = yes_or_no(key, value)?,
+        "orders.keepKeysHours" => {
+            config.orders.keep_keys = Duration::from_hours(integer(key, value, 1, 24 * 366)?);
+        }
         "processor.shards" => config.processor.shards = integer(key, value, 1, 256)?,
         "processor.batchEventsMax" => config.processor.batch_events_max = integer(key, value, 1, 1_000_000)?,
         "processor.entitiesMax" => config.processor.entities_max = integer(key, value, 1, 100_000_000)?,
@@ -126,6 +134,10 @@ fn text<'a>(key: &str, value: &'a Value) -> Result<&'a str, String> {
         Value::String(text) => Ok(text),
         other => Err(format!("{key} must be a text in quotes, not {other}")),
     }
+}
+
+fn yes_or_no(key: &str, value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("{key} must be true or false, not {value}"))
 }
 
 fn path(key: &str, value: &Value) -> Result<PathBuf, String> {

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub use secret::Secret;
 
@@ -30,7 +31,7 @@ pub struct Config {
     /// The remote customer system.
     pub customers: RemoteConfig,
     /// The third-party order system.
-    pub orders: RemoteConfig,
+    pub orders: OrdersConfig,
     /// The processing of events.
     pub processor: ProcessorConfig,
     /// The live feed.
@@ -175,11 +176,22 @@ pub struct PluginsConfig {
     pub file_is_explicit: bool,
 }
 
-/// Sections `customers` and `orders`.
+/// Section `customers`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RemoteConfig {
-    /// `customers.url`, `orders.url`, without a slash at the end.
+    /// `customers.url`, without a slash at the end.
     pub url: Option<Secret>,
+}
+
+/// Section `orders`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OrdersConfig {
+    /// `orders.url`: where orders are posted to, without a slash at the end.
+    pub url: Option<Secret>,
+    /// `orders.lookup`: ask `GET {orders.url}/{id}` before an order is sent again.
+    pub lookup: bool,
+    /// `orders.keepKeysHours`: how long an `Idempotency-Key` is remembered.
+    pub keep_keys: Duration,
 }
 
 /// Section `processor`.
@@ -225,7 +237,7 @@ impl Default for Config {
             },
             plugins: PluginsConfig { file: "plugins.yaml".into(), file_is_explicit: false },
             customers: RemoteConfig::default(),
-            orders: RemoteConfig::default(),
+            orders: OrdersConfig { url: None, lookup: false, keep_keys: Duration::from_hours(24) },
             processor: ProcessorConfig { shards: cores.min(4), batch_events_max: 10_000, entities_max: 5_000 },
             feed: FeedConfig { capacity: 10_000 },
         }

@@ -96,6 +96,7 @@ fn from_text(key: &str, text: &str) -> Value {
     let as_text = || Value::String(text.to_owned());
     match keys::shape(key) {
         Some(Shape::Integer) => text.trim().parse::<i64>().map_or_else(|_| as_text(), Value::from),
+        Some(Shape::Bool) => text.trim().parse::<bool>().map_or_else(|_| as_text(), Value::from),
         Some(Shape::List) if text.trim_start().starts_with('[') => {
             serde_json::from_str(text).unwrap_or_else(|_| as_text())
         }

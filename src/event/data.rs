@@ -113,6 +113,34 @@ data! {
         #[serde(default, skip_serializing_if = "Option::is_none")] #[schemars(with = "Option<String>")]
         reason: Option<CompactString>,
     }
+    /// One line of an order.
+    OrderItem {
+        product_id: Id, quantity: Quantity, unit_price: Amount,
+        /// Where present, wins over quantity times unit price.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        amount: Option<Amount>,
+        #[serde(default, skip_serializing_if = "Option::is_none")] #[schemars(with = "Option<String>")]
+        description: Option<CompactString>,
+    }
+    /// An order as the API shows it.
+    Order {
+        id: Id,
+        /// `PENDING`, `SUCCESS` or `FAILED`.
+        #[schemars(with = "String")]
+        status: CompactString,
+        store_id: Id, terminal_id: Id,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        employee_id: Option<Id>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        customer_id: Option<Id>,
+        currency: Currency,
+        items: Vec<OrderItem>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tax: Option<Amount>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        discount: Option<Amount>,
+        total: Amount,
+    }
     /// The outcome of an age check; no date of birth is ever recorded.
     AgeChecked {
         basket_id: Id, employee_id: Id, outcome: AgeOutcome, minimum_age: u8,
@@ -370,9 +398,9 @@ event_types! {
     CustomerLookupFailed(CustomerLookupFailed) = "pos.customer.lookup_failed", Plugin;
     AlertRaised(AlertRaised) = "pos.fraud.alert_raised", Plugin;
     AgeVerificationRequired(AgeVerificationRequired) = "pos.age.verification_required", Plugin;
-    OrderCreated(serde_json::Value) = "order.created", Plugin;
-    OrderDelivered(serde_json::Value) = "order.delivered", Plugin;
-    OrderFailed(serde_json::Value) = "order.failed", Plugin;
+    OrderCreated(Order) = "order.created", Plugin;
+    OrderDelivered(Order) = "order.delivered", Plugin;
+    OrderFailed(Order) = "order.failed", Plugin;
     Tick(Tick) = "tillstream.tick", Internal;
     Reply(Reply) = "tillstream.reply", Internal;
     DeadLetterReplay(DeadLetterReplay) = "tillstream.dead_letter_replay", Internal;
@@ -397,6 +425,9 @@ impl EventData {
             Self::AgeChecked(data) => &data.employee_id,
             Self::AutoLoggedOut(data) => &data.employee_id,
             Self::AgeVerificationRequired(data) => &data.employee_id,
+            Self::OrderCreated(data) | Self::OrderDelivered(data) | Self::OrderFailed(data) => {
+                return data.employee_id.as_ref();
+            }
             _ => return None,
         })
     }
@@ -431,6 +462,7 @@ impl EventData {
             Self::PaymentCompleted(data) => data.customer_id.as_ref(),
             Self::CustomerEnriched(data) => Some(&data.customer_id),
             Self::CustomerLookupFailed(data) => Some(&data.customer_id),
+            Self::OrderCreated(data) | Self::OrderDelivered(data) | Self::OrderFailed(data) => data.customer_id.as_ref(),
             _ => None,
         }
     }
@@ -455,7 +487,7 @@ impl EventData {
         }
     }
 
-    /// The money that the event is about, in minor units: a payment's, refund's or discount's amount, a line's, a basket's total.
+    /// The money that the event is about, in minor units: a payment's, refund's or discount's amount, a line's, a basket's or an order's total.
     #[must_use]
     pub fn amount(&self) -> Option<i64> {
         Some(match self {
@@ -465,6 +497,7 @@ impl EventData {
             Self::PaymentCompleted(data) => data.amount.minor(),
             Self::DiscountApplied(data) => data.amount.minor(),
             Self::RefundCompleted(data) => data.amount.minor(),
+            Self::OrderCreated(data) | Self::OrderDelivered(data) | Self::OrderFailed(data) => data.total.minor(),
             _ => return None,
         })
     }

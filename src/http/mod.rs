@@ -17,6 +17,8 @@ mod live;
 mod log_reader;
 pub mod metrics;
 mod openapi;
+mod order_timeline;
+mod orders;
 mod page;
 mod params;
 mod plugins;
@@ -45,6 +47,8 @@ use crate::bus::Bus;
 use crate::config::Config;
 use crate::control::Control;
 use crate::feed::Feed;
+use crate::orders::OrderSignals;
+use crate::orders::acceptor::Acceptor;
 use crate::status::Status;
 use crate::store::Store;
 
@@ -63,6 +67,8 @@ pub struct AppState {
     pub feed: Feed,
     /// What the process is doing.
     pub status: Arc<Status>,
+    /// Wakes the stages that follow when an order is accepted.
+    pub orders: OrderSignals,
 }
 
 impl std::fmt::Debug for AppState {
@@ -79,6 +85,8 @@ struct Local {
     /// Turns true when the server stops: websockets say good-bye.
     stopping: watch::Receiver<bool>,
     metrics: metrics::Memory,
+    /// Writes orders down.
+    orders: Arc<Acceptor>,
 }
 
 type State = web::Data<AppState>;
@@ -108,6 +116,11 @@ fn routes(config: &mut ServiceConfig<'_>) {
         .service(deadletters::show)
         .service(deadletters::replay)
         .service(deadletters::discard)
+        .service(orders::create)
+        .service(orders::list)
+        .service(orders::stats)
+        .service(orders::show)
+        .service(orders::resend)
         .service(audit::list)
         .service(system::show)
         .service(live::follow)

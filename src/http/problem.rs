@@ -104,9 +104,13 @@ impl Problem {
     }
 
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
-        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-        problem.headers.push(("retry-after", RETRY_AFTER_SECONDS.to_string()));
-        problem
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER_SECONDS)
+    }
+
+    /// Says when to try again.
+    pub(super) fn retry_after(mut self, seconds: u32) -> Self {
+        self.headers.push(("retry-after", seconds.to_string()));
+        self
     }
 
     /// 412 with the state that is newer than what the client knew.

@@ -14,6 +14,7 @@ use utoipa_actix_web::AppExt;
 use super::access::Access;
 use super::body::BODY_BYTES_MAX;
 use super::{AppState, Local, admin, envelope, metrics, openapi, routes};
+use crate::orders::acceptor::Acceptor;
 
 /// Threads that answer requests. Handlers wait for the bus and the store most of the time.
 const WORKERS: usize = 2;
@@ -78,7 +79,9 @@ pub fn serve(state: AppState, bind: SocketAddr) -> Result<Running, ServeError> {
     })?;
     let address = listener.local_addr().map_err(|source| ServeError::Bind { address: bind, source })?;
     let (stopping, stopping_seen) = watch::channel(false);
+    let keep_keys = state.config.orders.keep_keys;
     let local = web::Data::new(Local {
+        orders: Acceptor::new(state.store.clone(), state.orders.clone(), keep_keys),
         access: Access::new(&state.config.http),
         routes: openapi::Routes::new(&openapi::document()),
         stopping: stopping_seen,

@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn the_built_in_file_knows_every_plugin_and_four_stores() {
         let defaults = Defaults::built_in();
-        assert_eq!(defaults.plugins.len(), 5);
+        assert_eq!(defaults.plugins.len(), 6);
         assert_eq!(defaults.stores.len(), 4);
         assert_eq!(defaults.plugins["fraud-detection"].settings["rules"].as_array().unwrap().len(), 11);
         assert_eq!(Defaults::load(Path::new("/nowhere/plugins.yaml")).unwrap(), defaults);

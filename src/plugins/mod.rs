@@ -11,6 +11,7 @@ pub mod eligibility;
 pub mod employee_time_tracker;
 pub mod expression;
 pub mod fraud_detection;
+pub mod order_delivery;
 pub mod purchase_recommender;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -140,6 +141,7 @@ pub fn visit_all(visitor: &mut impl PluginVisitor) {
     visitor.visit::<customer_lookup::CustomerLookup>();
     visitor.visit::<fraud_detection::FraudDetection>();
     visitor.visit::<age_verification::AgeVerification>();
+    visitor.visit::<order_delivery::OrderDelivery>();
 }
 
 /// The known name that is most like `name`, if any is like it at all: for "did you mean".

@@ -68,12 +68,16 @@ pub(super) use {on, queries};
 pub(super) mod sqlite_dialect {
     /// There is one writer, so nothing that it reads can change under it.
     pub(in crate::store) const LOCK_IN_SHARE_MODE: &str = "";
+    /// Rows that a transaction has read may change before it writes them.
+    pub(in crate::store) const HAS_SEVERAL_WRITERS: bool = false;
 }
 
 /// What MySQL does in its own way.
 pub(super) mod mysql_dialect {
     /// Holds the row as it is until the end of the transaction.
     pub(in crate::store) const LOCK_IN_SHARE_MODE: &str = " LOCK IN SHARE MODE";
+    /// Rows that a transaction has read may change before it writes them.
+    pub(in crate::store) const HAS_SEVERAL_WRITERS: bool = true;
 }
 
 /// Rows of a multi-row statement: with at most 17 columns it stays below SQLite's 32 766 binds, and the statement is short

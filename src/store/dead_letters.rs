@@ -11,6 +11,8 @@ use super::offsets::{partition_number, partition_of};
 use super::outbox::lane;
 use super::schema::dead_letters;
 use crate::bus::NewRecord;
+use crate::plugins::Plugin;
+use crate::plugins::order_delivery::OrderDelivery;
 use crate::time::Timestamp;
 
 /// Most dead letters that one call decides on.
@@ -195,7 +197,7 @@ impl Store {
     }
 
     /// Queues open dead letters for being applied again, each as the record that `make` makes of it, on lane `deadletters`,
-    /// and answers how many. They stay open until the commit that applies them.
+    /// and answers how many. They stay open until the commit that applies them; orders that failed are pending again at once.
     ///
     /// # Errors
     /// Only faults of the store.
@@ -304,6 +306,12 @@ queries! {
         db.transaction(|db| {
             let letters = select(db, selection)?;
             let ids: Vec<_> = letters.iter().map(|letter| letter.id.clone()).collect();
+            let (orders, letters): (Vec<_>, Vec<_>) =
+                letters.into_iter().partition(|letter| letter.plugin.as_deref() == Some(OrderDelivery::NAME));
+            // An order is on the bus already: it is sent to the third party again, at once and in this transaction.
+            for id in orders.iter().filter_map(|letter| std::str::from_utf8(letter.key.as_deref()?).ok()) {
+                queries::orders::deliver::resend(db, id, actor)?;
+            }
             for chunk in letters.chunks(ROWS_PER_STATEMENT) {
                 let chunk_ids = chunk.iter().map(|letter| &letter.id);
                 diesel::update(dead_letters::table.filter(dead_letters::id.eq_any(chunk_ids)))

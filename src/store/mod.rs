@@ -21,6 +21,7 @@ mod http_calls;
 pub mod model;
 mod offsets;
 mod open;
+mod orders;
 mod outbox;
 mod recommendations;
 mod records;
@@ -43,6 +44,7 @@ pub use evidence::MissingEvidence;
 pub use http_calls::HttpRow;
 pub use model::*;
 pub use offsets::SettingsUse;
+pub use orders::*;
 pub use outbox::{LaneBacklog, lane};
 pub use recommendations::RecommendationStat;
 pub use sessions::{SessionFilter, SessionGroup, SessionTotal};
@@ -54,7 +56,7 @@ use threads::{Durability, Queue};
 mod sqlite_queries {
     pub(in crate::store) use super::{
         audit::sqlite as audit, dead_letters::sqlite as dead_letters, entities::sqlite as entities,
-        http_calls::sqlite as http_calls, offsets::sqlite as offsets, outbox::sqlite as outbox,
+        http_calls::sqlite as http_calls, offsets::sqlite as offsets, orders::sqlite as orders, outbox::sqlite as outbox,
         records::sqlite as records,
     };
 }
@@ -63,7 +65,8 @@ mod sqlite_queries {
 mod mysql_queries {
     pub(in crate::store) use super::{
         audit::mysql as audit, dead_letters::mysql as dead_letters, entities::mysql as entities,
-        http_calls::mysql as http_calls, offsets::mysql as offsets, outbox::mysql as outbox, records::mysql as records,
+        http_calls::mysql as http_calls, offsets::mysql as offsets, orders::mysql as orders, outbox::mysql as outbox,
+        records::mysql as records,
     };
 }
 

@@ -141,6 +141,8 @@ pub struct Commit {
     pub outbox: Vec<OutboxRow>,
     /// HTTP calls to make.
     pub http: Vec<HttpEffect>,
+    /// Orders that wait for the third party from now on.
+    pub deliveries: Vec<super::OrderDelivery>,
     /// What could not be processed.
     pub dead_letters: Vec<DeadLetter>,
     /// Ids of dead letters whose replay was applied.

@@ -175,3 +175,76 @@ diesel::table! {
         reason -> Nullable<Text>,
     }
 }
+
+diesel::table! {
+    orders (id) {
+        id -> Text,
+        store_id -> Text,
+        terminal_id -> Text,
+        status -> Text,
+        document -> Text,
+        created_at -> BigInt,
+        published_at -> Nullable<BigInt>,
+        processed_at -> Nullable<BigInt>,
+        attempts -> Integer,
+    }
+}
+
+diesel::table! {
+    order_keys (id) {
+        id -> Text,
+        caller -> Text,
+        idempotency_key -> Text,
+        fingerprint -> Text,
+        order_id -> Text,
+        status -> Integer,
+        answer -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    order_outbox (seq) {
+        seq -> BigInt,
+        order_id -> Text,
+        batch -> Nullable<BigInt>,
+        parked_at -> Nullable<BigInt>,
+        parked_reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    order_publishing (id) { id -> Integer, owner -> Text, lease_until -> BigInt, last_batch -> BigInt, }
+}
+
+diesel::table! {
+    order_deliveries (order_id) {
+        order_id -> Text,
+        partition -> Integer,
+        offset -> BigInt,
+        published_at -> BigInt,
+        attempts -> Integer,
+        counted -> Integer,
+        next_attempt_at -> BigInt,
+        claim -> Nullable<BigInt>,
+        held_epoch -> Nullable<BigInt>,
+        last_error -> Nullable<Text>,
+    }
+}
+
+diesel::table! { order_dispatch (id) { id -> Integer, used_until -> BigInt, } }
+
+diesel::table! {
+    order_timeline (id) {
+        id -> BigInt,
+        order_id -> Text,
+        at -> BigInt,
+        kind -> Text,
+        attempt -> Nullable<Integer>,
+        status -> Nullable<Integer>,
+        duration_ms -> Nullable<BigInt>,
+        message -> Nullable<Text>,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(orders, order_outbox, order_deliveries);

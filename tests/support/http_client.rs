@@ -11,6 +11,7 @@ use tillstream::config::{Config, Role};
 use tillstream::control::Control;
 use tillstream::feed::Feed;
 use tillstream::http::{AppState, Running, serve};
+use tillstream::orders::OrderSignals;
 use tillstream::plugins::defaults::Defaults;
 use tillstream::status::Status;
 use tillstream::store::Store;
@@ -53,7 +54,8 @@ impl Client {
             Control::start(store.clone(), feed.clone(), Arc::clone(&status), &Defaults::built_in()).await.unwrap();
         let config = Arc::new(Config::default());
         let (kept_store, kept_control) = (store.clone(), Arc::clone(&control));
-        let state = AppState { config, bus, store, control, feed: feed.clone(), status };
+        let orders = OrderSignals::default();
+        let state = AppState { config, bus, store, control, feed: feed.clone(), status, orders };
         let server = serve(state, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         Self {
             http: reqwest::Client::new(),

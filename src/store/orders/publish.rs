@@ -1,0 +1,195 @@
+//! Orders on their way to the bus: rows get a batch number, the batch is sent, the batch is gone.
+//!
+//! Rows of concurrent transactions become visible out of the order of their numbers, so a position in the log cannot be
+//! taken from them. A batch number can: it is given in a transaction of its own, one after the other, by the one
+//! publisher that holds the lease.
+
+use super::PublishBatch;
+use super::read::OrderRow;
+use crate::store::Store;
+use crate::store::connection::{ROWS_PER_STATEMENT, on, queries};
+use crate::store::model::StoreError;
+use crate::store::schema::{order_outbox, order_publishing, orders};
+use crate::time::Timestamp;
+
+/// The only row of `order_publishing`.
+const ROW: i32 = 1;
+
+impl Store {
+    /// Takes or keeps the lease of the publisher until `until`. False if another one holds it.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn lease_order_publishing(&self, owner: &str, until: Timestamp) -> Result<bool, StoreError> {
+        let owner = owner.to_owned();
+        self.write_repeatable(move |database| on!(database, lease(&owner, Timestamp::now(), until))).await
+    }
+
+    /// The next batch to be sent: the oldest that has a number, or else the orders that wait, which get the next number. On
+    /// disk before it is answered, so that a number never stands for anything else.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if another publisher holds the lease.
+    pub async fn next_order_batch(&self, owner: &str, limit: usize) -> Result<Option<PublishBatch>, StoreError> {
+        let owner = owner.to_owned();
+        self.write(move |database| on!(database, next_batch(&owner, limit))).await
+    }
+
+    /// The batch is on the bus.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn order_batch_published(&self, number: i64, at: Timestamp) -> Result<usize, StoreError> {
+        // What a power cut takes back is done again: the lane's position says that the batch was sent.
+        self.write_repeatable(move |database| on!(database, published(number, at))).await
+    }
+
+    /// The bus refuses a batch: each of its orders gets a number of its own. One that stands alone is parked.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if another publisher holds the lease.
+    pub async fn split_order_batch(&self, owner: &str, number: i64, reason: &str) -> Result<(), StoreError> {
+        let (owner, reason) = (owner.to_owned(), reason.to_owned());
+        self.write(move |database| on!(database, split(&owner, number, &reason))).await
+    }
+
+    /// Orders that were parked before `parked_before` wait to be sent again. Answers how many.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn retry_parked_orders(&self, parked_before: Timestamp) -> Result<usize, StoreError> {
+        self.write_repeatable(move |database| on!(database, retry_parked(parked_before))).await
+    }
+}
+
+queries! {
+    use diesel::prelude::*;
+
+    pub(in crate::store) fn lease(
+        db: &mut Db,
+        owner: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mine_or_free = order_publishing::owner.eq(owner).or(order_publishing::lease_until.lt(now.as_millis()));
+        let taken = diesel::update(order_publishing::table.find(ROW))
+            .filter(mine_or_free)
+            .set((order_publishing::owner.eq(owner), order_publishing::lease_until.eq(until.as_millis())))
+            .execute(db)?;
+        if taken == 1 {
+            return Ok(true);
+        }
+        // MySQL counts no row where nothing changed.
+        let holder: String = order_publishing::table.find(ROW).select(order_publishing::owner).first(db)?;
+        Ok(holder == owner)
+    }
+
+    /// Raises the number of the last batch, which also keeps every other publisher out until the end of the transaction.
+    fn raise(db: &mut Db, owner: &str, by: i64) -> Result<i64, StoreError> {
+        let raised = diesel::update(order_publishing::table.find(ROW))
+            .filter(order_publishing::owner.eq(owner))
+            .set(order_publishing::last_batch.eq(order_publishing::last_batch + by))
+            .execute(db)?;
+        if raised == 0 {
+            return Err(StoreError::Conflict);
+        }
+        Ok(order_publishing::table.find(ROW).select(order_publishing::last_batch).first(db)?)
+    }
+
+    pub(in crate::store) fn next_batch(
+        db: &mut Db,
+        owner: &str,
+        limit: usize,
+    ) -> Result<Option<PublishBatch>, StoreError> {
+        let waits = || order_outbox::batch.is_null().and(order_outbox::parked_at.is_null());
+        let numbered = |db: &mut Db| -> Result<Option<i64>, StoreError> {
+            Ok(order_outbox::table.select(diesel::dsl::min(order_outbox::batch)).first(db)?)
+        };
+        // Looking costs no lock; most looks find nothing.
+        if numbered(db)?.is_none()
+            && order_outbox::table.filter(waits()).select(order_outbox::seq).first::<i64>(db).optional()?.is_none()
+        {
+            return Ok(None);
+        }
+        db.transaction(|db| {
+            let number = raise(db, owner, 1)?;
+            let number = if let Some(oldest) = numbered(db)? {
+                oldest
+            } else {
+                let seqs: Vec<i64> = order_outbox::table
+                    .filter(waits())
+                    .order(order_outbox::seq)
+                    .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+                    .select(order_outbox::seq)
+                    .load(db)?;
+                if seqs.is_empty() {
+                    return Ok(None);
+                }
+                for chunk in seqs.chunks(ROWS_PER_STATEMENT) {
+                    diesel::update(order_outbox::table.filter(order_outbox::seq.eq_any(chunk)))
+                        .set(order_outbox::batch.eq(number))
+                        .execute(db)?;
+                }
+                number
+            };
+            let rows: Vec<OrderRow> = order_outbox::table
+                .inner_join(orders::table.on(orders::id.eq(order_outbox::order_id)))
+                .filter(order_outbox::batch.eq(number))
+                .order(order_outbox::seq)
+                .select(orders::all_columns)
+                .load(db)?;
+            let orders = rows.into_iter().map(OrderRow::into_order).collect::<Result<_, _>>()?;
+            Ok(Some(PublishBatch { number, orders }))
+        })
+    }
+
+    pub(in crate::store) fn published(db: &mut Db, number: i64, at: Timestamp) -> Result<usize, StoreError> {
+        db.transaction(|db| {
+            let ids: Vec<String> = order_outbox::table
+                .filter(order_outbox::batch.eq(number))
+                .select(order_outbox::order_id)
+                .load(db)?;
+            for chunk in ids.chunks(ROWS_PER_STATEMENT) {
+                diesel::update(orders::table.filter(orders::id.eq_any(chunk)))
+                    .filter(orders::published_at.is_null())
+                    .set(orders::published_at.eq(at.as_millis()))
+                    .execute(db)?;
+            }
+            Ok(diesel::delete(order_outbox::table.filter(order_outbox::batch.eq(number))).execute(db)?)
+        })
+    }
+
+    pub(in crate::store) fn split(db: &mut Db, owner: &str, number: i64, reason: &str) -> Result<(), StoreError> {
+        db.transaction(|db| {
+            let seqs: Vec<i64> = order_outbox::table
+                .filter(order_outbox::batch.eq(number))
+                .order(order_outbox::seq)
+                .select(order_outbox::seq)
+                .load(db)?;
+            let count = i64::try_from(seqs.len()).expect("a batch is bounded");
+            let last = raise(db, owner, count.max(1))?;
+            if let [only] = seqs[..] {
+                diesel::update(order_outbox::table.find(only))
+                    .set((
+                        order_outbox::batch.eq(None::<i64>),
+                        order_outbox::parked_at.eq(Timestamp::now().as_millis()),
+                        order_outbox::parked_reason.eq(reason),
+                    ))
+                    .execute(db)?;
+                return Ok(());
+            }
+            for (index, seq) in (1..).zip(seqs) {
+                diesel::update(order_outbox::table.find(seq))
+                    .set(order_outbox::batch.eq(last - count + index))
+                    .execute(db)?;
+            }
+            Ok(())
+        })
+    }
+
+    pub(in crate::store) fn retry_parked(db: &mut Db, parked_before: Timestamp) -> Result<usize, StoreError> {
+        Ok(diesel::update(order_outbox::table.filter(order_outbox::parked_at.lt(parked_before.as_millis())))
+            .set((order_outbox::parked_at.eq(None::<i64>), order_outbox::parked_reason.eq(None::<String>)))
+            .execute(db)?)
+    }
+}
