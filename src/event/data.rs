@@ -462,7 +462,9 @@ impl EventData {
             Self::PaymentCompleted(data) => data.customer_id.as_ref(),
             Self::CustomerEnriched(data) => Some(&data.customer_id),
             Self::CustomerLookupFailed(data) => Some(&data.customer_id),
-            Self::OrderCreated(data) | Self::OrderDelivered(data) | Self::OrderFailed(data) => data.customer_id.as_ref(),
+            Self::OrderCreated(data) | Self::OrderDelivered(data) | Self::OrderFailed(data) => {
+                data.customer_id.as_ref()
+            }
             _ => None,
         }
     }

@@ -28,8 +28,7 @@ const ORDER_BYTES_MAX: usize = 192 * 1024;
 pub(super) struct OrderView {
     /// A UUID of version 7: ids are in the order of acceptance.
     id: String,
-    /// `PENDING`, `SUCCESS` or `FAILED`.
-    #[schema(value_type = OrderStatusName)]
+    /// Where it stands.
     status: OrderStatus,
     #[serde(flatten)]
     order: OrderRequest,
@@ -44,16 +43,6 @@ pub(super) struct OrderView {
     processed_at: Option<Timestamp>,
     /// How often it was sent to the third party.
     attempts: u32,
-}
-
-/// Where an order stands.
-#[derive(Debug, ToSchema)]
-#[schema(rename_all = "UPPERCASE")]
-#[expect(dead_code, reason = "only describes the API")]
-pub(super) enum OrderStatusName {
-    Pending,
-    Success,
-    Failed,
 }
 
 impl OrderView {
@@ -193,9 +182,7 @@ pub(super) async fn create(
 fn refused(error: OrderError) -> Problem {
     match error {
         OrderError::NotJson(why) => Problem::bad_request(format!("The body is not JSON: {why}.")),
-        OrderError::Invalid(errors) => {
-            Problem::unprocessable(errors.into_iter().map(ProblemField::from).collect())
-        }
+        OrderError::Invalid(errors) => Problem::unprocessable(errors.into_iter().map(ProblemField::from).collect()),
     }
 }
 
@@ -226,8 +213,7 @@ impl From<AcceptError> for Problem {
 )]
 #[get("/api/orders")]
 pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
-    let params =
-        Params::read(&request, &["status", "storeId", "terminalId", "from", "to", "limit", "cursor"])?;
+    let params = Params::read(&request, &["status", "storeId", "terminalId", "from", "to", "limit", "cursor"])?;
     let filter = OrderFilter {
         status: params.parsed("status", "must be PENDING, SUCCESS or FAILED", OrderStatus::from_name)?,
         store_id: params.text("storeId")?,
@@ -291,13 +277,15 @@ async fn one(state: &State, id: &str) -> Result<OrderDetailView, Problem> {
     let timeline = timeline(&detail, state).into_iter().map(TimelineView::from).collect();
     let OrderDetail { order, delivery, history, .. } = detail;
     let pending = order.status == OrderStatus::Pending;
-    let last_attempt = || history.iter().rev().find_map(|entry| entry.message.clone().filter(|_| entry.attempt.is_some()));
+    let last_attempt =
+        || history.iter().rev().find_map(|entry| entry.message.clone().filter(|_| entry.attempt.is_some()));
     let last_error = match (&delivery, order.status) {
         (_, OrderStatus::Success) => None,
         (Some(delivery), _) => delivery.last_error.clone(),
         (None, _) => last_attempt(),
     };
-    let next_attempt_at = delivery.filter(|delivery| pending && !delivery.held).map(|delivery| delivery.next_attempt_at);
+    let next_attempt_at =
+        delivery.filter(|delivery| pending && !delivery.held).map(|delivery| delivery.next_attempt_at);
     Ok(OrderDetailView { order: OrderView::new(order)?, timeline, last_error, next_attempt_at })
 }
 

@@ -132,12 +132,18 @@ impl Acceptor {
     ///
     /// # Errors
     /// Why not; nothing is lost by sending the same again. Must be called inside a tokio runtime.
-    pub async fn accept(self: &Arc<Self>, caller: &str, key: &str, order: &OrderRequest) -> Result<Accepted, AcceptError> {
+    pub async fn accept(
+        self: &Arc<Self>,
+        caller: &str,
+        key: &str,
+        order: &OrderRequest,
+    ) -> Result<Accepted, AcceptError> {
         let (reply, answer) = oneshot::channel();
         if self.enqueue(Waiting { order: new_order(caller, key, order), reply })? {
             tokio::spawn(Arc::clone(self).lead());
         }
-        let unknown = || AcceptError::Unavailable("the store does not answer; the same request may be sent again".to_owned());
+        let unknown =
+            || AcceptError::Unavailable("the store does not answer; the same request may be sent again".to_owned());
         match tokio::time::timeout(PATIENCE, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(unknown()),

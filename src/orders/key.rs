@@ -20,7 +20,9 @@ pub enum KeyError {
     #[error("is longer than 255 characters; send a shorter one, such as a UUID")]
     TooLong,
     /// It is no string of structured fields, and no bare value either.
-    #[error("is not a string of printable ASCII characters in double quotes, such as \"8e03978e-40d5-43dd-bc93-6894a57f9324\"")]
+    #[error(
+        "is not a string of printable ASCII characters in double quotes, such as \"8e03978e-40d5-43dd-bc93-6894a57f9324\""
+    )]
     Malformed,
 }
 

@@ -157,7 +157,8 @@ impl OrderRequest {
             return None;
         }
         let (lines, sum) = (rounded_half_up(thousandths), rounded_half_up(expected));
-        let message = format!("is {total}, but lines of {lines}, tax of {tax} and discount of {discount} come to {sum}");
+        let message =
+            format!("is {total}, but lines of {lines}, tax of {tax} and discount of {discount} come to {sum}");
         Some(FieldError::new("total", message))
     }
 

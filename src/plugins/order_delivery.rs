@@ -171,7 +171,11 @@ mod tests {
             assert!(matches!(next, Next::Retry { counted: true, .. }), "{retried}");
         }
         for refused in [400, 401, 403, 404, 410, 413, 415, 422] {
-            assert_eq!(decide(&status(refused), 0, false, &settings), Next::Fail("refused_by_third_party"), "{refused}");
+            assert_eq!(
+                decide(&status(refused), 0, false, &settings),
+                Next::Fail("refused_by_third_party"),
+                "{refused}"
+            );
         }
         assert_eq!(decide(&Outcome::Taken, 9, false, &settings), Next::Success);
     }

@@ -56,8 +56,8 @@ use threads::{Durability, Queue};
 mod sqlite_queries {
     pub(in crate::store) use super::{
         audit::sqlite as audit, dead_letters::sqlite as dead_letters, entities::sqlite as entities,
-        http_calls::sqlite as http_calls, offsets::sqlite as offsets, orders::sqlite as orders, outbox::sqlite as outbox,
-        records::sqlite as records,
+        http_calls::sqlite as http_calls, offsets::sqlite as offsets, orders::sqlite as orders,
+        outbox::sqlite as outbox, records::sqlite as records,
     };
 }
 

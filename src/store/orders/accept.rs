@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Acceptance, NewOrder, OrderStatus};
+use crate::store::Store;
 use crate::store::connection::{ROWS_PER_STATEMENT, on, queries};
 use crate::store::model::StoreError;
 use crate::store::schema::{order_keys, order_outbox, orders};
-use crate::store::Store;
 use crate::time::Timestamp;
 
 /// Tries of a transaction that another process keeps from using its keys.

@@ -7,9 +7,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::settle::{allowance, ended_letter, ended_records};
 use super::read::OrderRow;
-use super::{ClaimRequest, ClaimedOrder, OrderDelivery, OrderStatus, Settled, Settlement, StoredOrder, TimelineKind, Turn};
+use super::settle::{allowance, ended_letter, ended_records};
+use super::{
+    ClaimRequest, ClaimedOrder, OrderDelivery, OrderStatus, Settled, Settlement, StoredOrder, TimelineKind, Turn,
+};
 use crate::plugins::order_delivery;
 use crate::store::Store;
 use crate::store::audit::NewEntry;

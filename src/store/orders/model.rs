@@ -1,11 +1,12 @@
 //! What goes into the orders' tables and comes out of them.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::time::Timestamp;
 
 /// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs, reason = "the names are their meaning")]
 pub enum OrderStatus {
@@ -145,15 +146,8 @@ pub enum TimelineKind {
 }
 
 impl TimelineKind {
-    const ALL: [Self; 7] = [
-        Self::Accepted,
-        Self::Published,
-        Self::Attempt,
-        Self::Delivered,
-        Self::Failed,
-        Self::Resent,
-        Self::Waiting,
-    ];
+    const ALL: [Self; 7] =
+        [Self::Accepted, Self::Published, Self::Attempt, Self::Delivered, Self::Failed, Self::Resent, Self::Waiting];
 
     /// The kind as it stands in the store and in the API.
     #[must_use]

@@ -2,7 +2,9 @@
 
 use diesel::dsl::{count_star, min};
 
-use super::{OrderDetail, OrderFilter, OrderStats, OrderStatus, StoredDelivery, StoredOrder, TimelineEntry, TimelineKind};
+use super::{
+    OrderDetail, OrderFilter, OrderStats, OrderStatus, StoredDelivery, StoredOrder, TimelineEntry, TimelineKind,
+};
 use crate::orders::order::lowest_id;
 use crate::store::Store;
 use crate::store::connection::{on, queries};

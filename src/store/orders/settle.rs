@@ -7,8 +7,8 @@ use crate::bus::{NewRecord, Topic, TopicPartition};
 use crate::event::{EventType, stable_id};
 use crate::orders::order::{OrderEvent, Progress, accepted};
 use crate::pipeline::source::content_type;
-use crate::plugins::order_delivery::{self, OrderDelivery};
 use crate::plugins::Plugin;
+use crate::plugins::order_delivery::{self, OrderDelivery};
 use crate::store::model::{DeadLetter, DeadLetterStatus};
 use crate::time::Timestamp;
 
