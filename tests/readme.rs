@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tillstream::bus::Topic;
 use tillstream::config::Config;
 use tillstream::http::metrics::catalogue::FAMILIES;
 
@@ -102,6 +103,16 @@ fn first_column<'a>(page: &'a str, heading: &str) -> Vec<&'a str> {
         .flat_map(|cell| cell.split(", "))
         .map(|name| name.trim_matches('`'))
         .collect()
+}
+
+#[test]
+fn every_topic_is_on_the_page_of_operations_and_no_other_is() {
+    let page = read(&root().join("docs/operations.md"));
+    let mut described = first_column(&page, "Topics");
+    let mut known: Vec<&str> = Topic::ALL.into_iter().map(Topic::name).collect();
+    described.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(described, known);
 }
 
 #[test]

@@ -158,19 +158,19 @@ queries! {
     pub(in crate::store) fn backlog(db: &mut Db) -> Result<Vec<LaneBacklog>, StoreError> {
         use diesel::dsl::{max, min, sum};
 
-        let lanes: Vec<(String, Option<i64>, Option<i64>, Option<i64>)> = outbox::table
+        let lanes = outbox::table
             .group_by(outbox::lane)
             .select((outbox::lane, min(outbox::seq), max(outbox::seq), sum(outbox::record_count)))
-            .order(outbox::lane)
-            .load(db)?;
+            .order(outbox::lane);
+        let lanes = lanes.load::<(_, Option<_>, Option<_>, Option<_>)>(db)?;
         // A group has rows, so there is a lowest and a highest one.
-        let backlog = |(lane, first, last, records): (_, Option<i64>, Option<i64>, Option<i64>)| LaneBacklog {
+        let lanes = lanes.into_iter().map(|(lane, first, last, records)| LaneBacklog {
             lane,
             first: first.unwrap_or_default(),
             last: last.unwrap_or_default(),
             records: records.unwrap_or_default(),
-        };
-        Ok(lanes.into_iter().map(backlog).collect())
+        });
+        Ok(lanes.collect())
     }
 
     /// Inserts rows whose sequence numbers are given.
