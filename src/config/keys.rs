@@ -18,7 +18,7 @@ pub(super) enum Shape {
     Tokens,
 }
 
-const KEYS: [(&str, Shape); 21] = [
+const KEYS: [(&str, Shape); 23] = [
     ("bus.kind", Shape::Text),
     ("bus.path", Shape::Text),
     ("bus.brokers", Shape::Text),
