@@ -1,5 +1,7 @@
 //! `tillstream rig`: terminals at work.
 
+mod orders;
+
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
@@ -11,10 +13,12 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
+use self::orders::{OrdersArgs, Posting, Stop};
 use super::serve::start_error;
 use super::usage;
 use crate::app::open_bus;
 use crate::config::Config;
+use crate::rig::orders::Summary;
 use crate::rig::pump::{PumpError, Speed, Totals, pump};
 use crate::rig::sinks::{BusSink, HttpSink, Sink, SinkError, events_url};
 use crate::rig::{Limit, Options, Pace, Rig};
@@ -31,7 +35,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(8);
 #[command(after_help = "Without a limit, 10000 events are made; with --rate and no limit, the rig never ends.\n\n\
 Examples:\n  tillstream rig --stores 4 --terminals 50 --events 200000 --duplicates 0.05 --corrupt 0.01 \\\n    \
 --out-of-order 0.02 --anomalies 0.01 --labels truth.ndjson --to bus\n  \
-tillstream rig --rate 50 --to http://127.0.0.1:8080\n  tillstream rig --sessions 3 | head")]
+tillstream rig --rate 50 --to http://127.0.0.1:8080\n  tillstream rig --sessions 3 | head\n  \
+tillstream rig --events 0 --orders 200 --orders-limit 20000 --orders-log told.ndjson --to http://127.0.0.1:8080")]
 pub struct RigArgs {
     /// Number of stores
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -81,9 +86,8 @@ pub struct RigArgs {
     /// File for the truth: a line of JSON for each anomaly, duplicate, late, misplaced or corrupt message
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
-    /// Post orders at this rate per second (not in this version)
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
-    orders: Option<f64>,
+    #[command(flatten)]
+    orders: OrdersArgs,
     /// Where to: `bus` (as configured), `stdout`, or the address of a server such as <http://127.0.0.1:8080>
     #[arg(long, value_name = "bus|http://…|stdout", default_value = "stdout")]
     to: String,
@@ -199,9 +203,6 @@ impl RigArgs {
 /// # Errors
 /// Wrong usage, or a sink or labels file that cannot be written to.
 pub fn run(args: &RigArgs) -> anyhow::Result<()> {
-    if args.orders.is_some() {
-        return Err(usage("--orders: this version of the rig cannot post orders yet; leave the flag out"));
-    }
     let options = args.options()?;
     let labels = match &args.labels {
         Some(path) => {
@@ -215,40 +216,53 @@ pub fn run(args: &RigArgs) -> anyhow::Result<()> {
 }
 
 async fn send(args: &RigArgs, options: Options, labels: Option<BufWriter<File>>) -> anyhow::Result<()> {
+    let posting = args.orders.posting(&args.to, args.token.clone(), &options)?;
     let mut sink = args.sink().await?;
     let bar = progress_bar(options.limit);
     let began = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
+    let stop_orders = posting.as_ref().map(Posting::stop);
     let progress = |totals: Totals| bar.set_position(totals.events);
     let pumping = pump(Rig::new(options), args.speed(), &mut sink, labels, Arc::clone(&stop), progress);
-    let result = tokio::select! {
-        result = pumping => result,
-        () = told_to_stop_and_stuck(&stop) => anyhow::bail!("stopped before everything had arrived: the receiver does not answer"),
+    let events = async {
+        let result = pumping.await;
+        stop_orders.iter().for_each(Stop::events_ended);
+        result.map(|totals| (totals, began.elapsed()))
+    };
+    let orders = async {
+        let progress = |summary: &Summary| bar.set_message(format!(", {} orders", HumanCount(summary.answered())));
+        match posting {
+            Some(posting) => posting.run(progress).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let (events, orders) = tokio::select! {
+        results = async { tokio::join!(events, orders) } => results,
+        () = told_to_stop_and_stuck(&stop, stop_orders.as_ref()) => anyhow::bail!("stopped before everything had arrived: the receiver does not answer"),
     };
     bar.finish_and_clear();
-    match result {
-        Ok(totals) => {
-            report(&totals, began.elapsed());
-            Ok(())
-        }
-        Err(PumpError::Sink(SinkError::Closed)) => Ok(()),
-        Err(error) => Err(error.into()),
+    match events {
+        Ok((totals, elapsed)) => report(&totals, elapsed),
+        Err(PumpError::Sink(SinkError::Closed)) => {}
+        Err(error) => return Err(error.into()),
     }
+    orders?.as_ref().map_or(Ok(()), orders::report)
 }
 
 /// Asks for an orderly end at the first signal; completes if that takes too long.
-async fn told_to_stop_and_stuck(stop: &AtomicBool) {
+async fn told_to_stop_and_stuck(stop: &AtomicBool, orders: Option<&Stop>) {
     super::stop_signal().await;
     stop.store(true, Ordering::Relaxed);
+    orders.into_iter().for_each(Stop::interrupted);
     tokio::time::sleep(STOP_TIMEOUT).await;
 }
 
 fn progress_bar(limit: Limit) -> ProgressBar {
     let (bar, template) = match limit {
         Limit::Events(events) => {
-            (ProgressBar::new(events), "{wide_bar} {human_pos}/{human_len} events, {per_sec}, {eta} to go")
+            (ProgressBar::new(events), "{wide_bar} {human_pos}/{human_len} events, {per_sec}, {eta} to go{msg}")
         }
-        _ => (ProgressBar::new_spinner(), "{spinner} {human_pos} events, {per_sec}, {elapsed}"),
+        _ => (ProgressBar::new_spinner(), "{spinner} {human_pos} events, {per_sec}, {elapsed}{msg}"),
     };
     bar.with_style(ProgressStyle::with_template(template).expect("a template that does not change"))
 }

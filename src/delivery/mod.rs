@@ -9,7 +9,9 @@ mod notice;
 pub mod relay;
 mod reply;
 pub mod retention;
+pub mod stub;
 pub mod stub_customers;
+pub mod stub_orders;
 
 use std::time::Duration;
 

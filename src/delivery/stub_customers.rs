@@ -1,76 +1,25 @@
 //! A stand-in for the remote customer system: believable customers, and faults on demand.
 //!
 //! `GET /customers/{id}` answers the same for the same id, now and then that it knows no such customer; its objects hold
-//! more than anybody should keep, dates of birth among them. `GET /received` lists what came in, `POST /control` changes
+//! more than anybody should keep, dates of birth among them. `GET /received` lists what came in, `/control` changes
 //! the faults while it runs. Serves `demo`, tests and people; never part of production.
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpResponse, HttpServer, web};
-use rand::RngExt;
-use serde::{Deserialize, Serialize};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+pub use super::stub::Behaviour;
+use super::stub::{Fate, Faults, Shared, StubServer, cut, failure, hang, limited};
 use crate::time::Timestamp;
 
 /// Requests that `GET /received` remembers.
 const RECEIVED_MAX: usize = 1000;
 /// One id in so many is unknown.
 const UNKNOWN_ONE_IN: u64 = 29;
-/// A lost answer keeps the caller waiting this long.
-const LOST_ANSWER: Duration = Duration::from_mins(1);
-
-/// How the stub behaves. Fractions are probabilities from 0 to 1.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct Behaviour {
-    /// Every answer takes this long, in milliseconds.
-    pub latency_ms: u64,
-    /// This fraction is answered with status 500.
-    pub fail: f64,
-    /// This fraction is received, but never answered.
-    pub lose_answer: f64,
-    /// This fraction is answered with something that is no customer.
-    pub garbage: f64,
-}
-
-/// A change of [`Behaviour`]: what is absent stays.
-#[derive(Debug, Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct BehaviourPatch {
-    latency_ms: Option<u64>,
-    fail: Option<f64>,
-    lose_answer: Option<f64>,
-    garbage: Option<f64>,
-}
-
-impl Behaviour {
-    /// Checks the fractions.
-    ///
-    /// # Errors
-    /// Names the one that is no number from 0 to 1.
-    pub fn check(&self) -> Result<(), String> {
-        let fractions = [("fail", self.fail), ("lose-answer", self.lose_answer), ("garbage", self.garbage)];
-        match fractions.into_iter().find(|(_, fraction)| !(0.0..=1.0).contains(fraction)) {
-            Some((name, fraction)) => Err(format!("{name} is {fraction}, but must be a fraction from 0 to 1")),
-            None => Ok(()),
-        }
-    }
-
-    fn patched(self, patch: BehaviourPatch) -> Self {
-        Self {
-            latency_ms: patch.latency_ms.unwrap_or(self.latency_ms),
-            fail: patch.fail.unwrap_or(self.fail),
-            lose_answer: patch.lose_answer.unwrap_or(self.lose_answer),
-            garbage: patch.garbage.unwrap_or(self.garbage),
-        }
-    }
-}
 
 /// One request that came in.
 #[derive(Debug, Clone, Serialize)]
@@ -85,24 +34,17 @@ pub struct ReceivedRequest {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    behaviour: Behaviour,
-    received: VecDeque<ReceivedRequest>,
-    received_total: u64,
-}
-
-type Shared = Arc<Mutex<State>>;
-
-fn lock(state: &Shared) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+struct Received {
+    items: VecDeque<ReceivedRequest>,
+    total: u64,
 }
 
 /// A running stub; stops when told to, or with the process.
 #[derive(Debug)]
 pub struct StubCustomers {
-    state: Shared,
-    port: u16,
-    server: ServerHandle,
+    faults: Shared<Faults>,
+    received: Shared<Received>,
+    server: StubServer,
 }
 
 impl StubCustomers {
@@ -111,116 +53,90 @@ impl StubCustomers {
     /// # Errors
     /// If the port is taken.
     pub fn start(port: u16, behaviour: Behaviour) -> io::Result<Self> {
-        let state: Shared = Arc::new(Mutex::new(State { behaviour, ..State::default() }));
-        let data = web::Data::new(Arc::clone(&state));
-        let server = HttpServer::new(move || {
-            App::new()
+        Self::start_seeded(port, behaviour, 1)
+    }
+
+    /// As [`StubCustomers::start`], with another chance.
+    ///
+    /// # Errors
+    /// If the port is taken.
+    pub fn start_seeded(port: u16, behaviour: Behaviour, seed: u64) -> io::Result<Self> {
+        let (faults, received) = (Faults::new(behaviour, seed), Shared::new(Received::default()));
+        let data = web::Data::new(received.clone());
+        let server = StubServer::start(port, &faults, move |config| {
+            config
                 .app_data(data.clone())
                 .route("/customers/{id}", web::get().to(customer))
-                .route("/received", web::get().to(received))
-                .route("/control", web::get().to(behaviour_now))
-                .route("/control", web::post().to(control))
-        })
-        .workers(1)
-        .disable_signals()
-        .shutdown_timeout(1)
-        .bind(("127.0.0.1", port))?;
-        let port = server.addrs().first().map_or(port, std::net::SocketAddr::port);
-        let server = server.run();
-        let handle = server.handle();
-        tokio::spawn(server);
-        Ok(Self { state, port, server: handle })
+                .route("/received", web::get().to(list_received));
+        })?;
+        Ok(Self { faults, received, server })
     }
 
     /// What `customers.url` must be to use this stub.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}/customers", self.port)
+        self.server.url("/customers")
     }
 
     /// Changes how it behaves.
     pub fn set_behaviour(&self, behaviour: Behaviour) {
-        lock(&self.state).behaviour = behaviour;
+        self.faults.lock().set_behaviour(behaviour);
     }
 
     /// The last requests that came in, oldest first.
     #[must_use]
     pub fn received(&self) -> Vec<ReceivedRequest> {
-        lock(&self.state).received.iter().cloned().collect()
+        self.received.lock().items.iter().cloned().collect()
     }
 
     /// Stops it; connections are closed.
     pub async fn stop(self) {
-        self.server.stop(false).await;
+        self.server.stop().await;
     }
 }
 
-enum Answer {
-    Customer,
-    Fail,
-    Lose,
-    Garbage,
-}
-
-async fn customer(state: web::Data<Shared>, id: web::Path<String>) -> HttpResponse {
+async fn customer(
+    request: HttpRequest,
+    faults: web::Data<Shared<Faults>>,
+    received: web::Data<Shared<Received>>,
+    id: web::Path<String>,
+) -> HttpResponse {
     let id = id.into_inner();
-    let behaviour = lock(&state).behaviour;
-    let answer = {
-        let mut rng = rand::rng();
-        if rng.random_bool(behaviour.lose_answer) {
-            Answer::Lose
-        } else if rng.random_bool(behaviour.fail) {
-            Answer::Fail
-        } else if rng.random_bool(behaviour.garbage) {
-            Answer::Garbage
-        } else {
-            Answer::Customer
-        }
+    let count = received.lock().total;
+    let (fate, behaviour) = {
+        let mut faults = faults.lock();
+        (faults.decide(&id, count), faults.behaviour())
     };
-    let response = match answer {
-        Answer::Customer => match customer_of(&id) {
+    let response = match fate {
+        Fate::Answer => match customer_of(&id) {
             Some(customer) => HttpResponse::Ok().json(customer),
             None => HttpResponse::NotFound().json(json!({"error": "unknown customer"})),
         },
-        Answer::Fail => HttpResponse::InternalServerError().json(json!({"error": "told to fail"})),
-        Answer::Garbage => garbage(),
-        Answer::Lose => {
-            remember(&state, id, None);
-            tokio::time::sleep(LOST_ANSWER).await;
-            return HttpResponse::GatewayTimeout().finish();
+        Fate::Fail => failure(),
+        Fate::Garbage => garbage(count),
+        Fate::Limited => limited(&behaviour),
+        Fate::Cut | Fate::Hang | Fate::Lose => {
+            remember(&received, id, None);
+            return if fate == Fate::Cut { cut(&request).await } else { hang().await };
         }
     };
-    remember(&state, id, Some(response.status().as_u16()));
-    tokio::time::sleep(Duration::from_millis(behaviour.latency_ms)).await;
+    remember(&received, id, Some(response.status().as_u16()));
+    tokio::time::sleep(behaviour.latency()).await;
     response
 }
 
-fn remember(state: &Shared, customer_id: String, status: Option<u16>) {
-    let mut state = lock(state);
-    if state.received.len() == RECEIVED_MAX {
-        state.received.pop_front();
+fn remember(received: &Shared<Received>, customer_id: String, status: Option<u16>) {
+    let mut received = received.lock();
+    if received.items.len() == RECEIVED_MAX {
+        received.items.pop_front();
     }
-    state.received.push_back(ReceivedRequest { at: Timestamp::now(), customer_id, status });
-    state.received_total += 1;
+    received.items.push_back(ReceivedRequest { at: Timestamp::now(), customer_id, status });
+    received.total += 1;
 }
 
-async fn received(state: web::Data<Shared>) -> HttpResponse {
-    let state = lock(&state);
-    HttpResponse::Ok().json(json!({"items": state.received, "total": state.received_total}))
-}
-
-async fn behaviour_now(state: web::Data<Shared>) -> HttpResponse {
-    HttpResponse::Ok().json(lock(&state).behaviour)
-}
-
-async fn control(state: web::Data<Shared>, patch: web::Json<BehaviourPatch>) -> HttpResponse {
-    let mut state = lock(&state);
-    let behaviour = state.behaviour.patched(*patch);
-    if let Err(message) = behaviour.check() {
-        return HttpResponse::UnprocessableEntity().json(json!({"error": message}));
-    }
-    state.behaviour = behaviour;
-    HttpResponse::Ok().json(behaviour)
+async fn list_received(received: web::Data<Shared<Received>>) -> HttpResponse {
+    let received = received.lock();
+    HttpResponse::Ok().json(json!({"items": received.items, "total": received.total}))
 }
 
 /// The customer of that id, as the remote system would describe it; `None` for the ids that it does not know.
@@ -275,8 +191,8 @@ fn customer_of(id: &str) -> Option<serde_json::Value> {
     }))
 }
 
-fn garbage() -> HttpResponse {
-    match rand::rng().random_range(0..4) {
+fn garbage(number: u64) -> HttpResponse {
+    match number % 4 {
         0 => HttpResponse::Ok().content_type("text/html").body("<html><body>Welcome to the proxy</body></html>"),
         1 => HttpResponse::Ok().json(json!(["not", "an", "object"])),
         2 => HttpResponse::Ok().content_type("application/json").body(r#"{"firstName": "Ann"#),
@@ -293,11 +209,5 @@ mod tests {
         assert_eq!(customer_of("C0001"), customer_of("C0001"));
         let unknown = (0..1000).filter(|number| customer_of(&format!("C{number:04}")).is_none()).count();
         assert!((10..100).contains(&unknown), "{unknown}");
-    }
-
-    #[test]
-    fn a_fraction_beyond_one_is_refused() {
-        let message = Behaviour { fail: 1.5, ..Behaviour::default() }.check().unwrap_err();
-        assert!(message.contains("fail is 1.5"), "{message}");
     }
 }

@@ -38,8 +38,7 @@ pub(super) struct WhenText;
 impl PartialSchema for WhenText {
     fn schema() -> RefOr<Schema> {
         let text = |format| Object::builder().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(format)));
-        let absent = Object::builder().schema_type(Type::String).max_length(Some(0));
-        OneOf::builder().item(text(KnownFormat::DateTime)).item(text(KnownFormat::Date)).item(absent).into()
+        OneOf::builder().item(text(KnownFormat::DateTime)).item(text(KnownFormat::Date)).into()
     }
 }
 

@@ -67,7 +67,7 @@ struct Basket {
     discount: i64,
 }
 
-fn amount_of(line: &Line) -> i64 {
+pub(super) fn amount_of(line: &Line) -> i64 {
     (line.thousandths * product_of(line.product).price + 500) / 1000
 }
 

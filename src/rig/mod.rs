@@ -14,6 +14,7 @@ mod fact;
 mod faults;
 mod generator;
 mod labels;
+pub mod orders;
 mod planting;
 pub mod pump;
 mod random;

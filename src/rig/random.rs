@@ -14,6 +14,7 @@ pub(super) enum Purpose {
     DayPlan,
     Customer,
     Faults,
+    Orders,
 }
 
 /// Quantiles of the exponential distribution with mean 1000.

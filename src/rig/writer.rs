@@ -26,14 +26,24 @@ pub(super) struct TerminalNames {
 impl TerminalNames {
     /// Names from numbers that count from 0.
     pub(super) fn new(store: u32, terminal: u32) -> Self {
-        let id = format_compact!("T{:04}", terminal + 1);
-        Self { source: format!("/stores/S{:03}/terminals/{id}", store + 1), id }
+        let id = terminal_id(terminal);
+        Self { source: format!("/stores/{}/terminals/{id}", store_id(store)), id }
     }
 
     /// `source#id` of an event.
     pub(super) fn event_name(&self, sequence: u64) -> String {
         format!("{}#{}-{sequence:06}", self.source, self.id)
     }
+}
+
+/// The id of a store whose number counts from 0.
+pub(super) fn store_id(number: u32) -> CompactString {
+    format_compact!("S{:03}", number + 1)
+}
+
+/// The id of a terminal whose number counts from 0 over all stores.
+pub(super) fn terminal_id(number: u32) -> CompactString {
+    format_compact!("T{:04}", number + 1)
 }
 
 /// The id of an employee whose number counts from 0.

@@ -196,7 +196,7 @@ async fn an_answer_that_is_no_customer_is_not_asked_for_again() {
 
 #[tokio::test]
 async fn a_system_that_is_down_or_silent_is_told_apart() {
-    let scene = Scene::new(Behaviour { lose_answer: 1.0, ..Behaviour::default() }).await;
+    let scene = Scene::new(Behaviour { hang: 1.0, ..Behaviour::default() }).await;
     let mut silent = look_up(1, KNOWN);
     silent.request.timeout_ms = 100;
     silent.request.attempts = 2;

@@ -19,13 +19,28 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// # Errors
 /// If `base` is no `http` or `https` URL.
 pub fn events_url(base: &str) -> Result<Url, String> {
+    api_url(base, "/api/events")
+}
+
+/// The address of one call of a server, whose address may already be that of the call.
+pub(in crate::rig) fn api_url(base: &str, call: &str) -> Result<Url, String> {
     let mut url = Url::parse(base).map_err(|error| format!("{base:?} is not a URL: {error}"))?;
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
         return Err(format!("{base:?} is not an http or https URL"));
     }
     let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&if path.ends_with("/api/events") { path } else { format!("{path}/api/events") });
+    url.set_path(&if path.ends_with(call) { path } else { format!("{path}{call}") });
     Ok(url)
+}
+
+/// A client whose requests end after `timeout`.
+pub(in crate::rig) fn http_client(timeout: Duration) -> Result<reqwest::Client, SinkError> {
+    // An error means that the process has a provider already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .timeout(timeout)
+        .build()
+        .map_err(|error| SinkError::Request(format!("the HTTP client cannot be set up: {error}")))
 }
 
 /// Posts events to a server.
@@ -42,13 +57,7 @@ impl HttpSink {
     /// # Errors
     /// If the HTTP client cannot be set up.
     pub fn new(url: Url, token: Option<String>) -> Result<Self, SinkError> {
-        // An error means that the process has a provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .timeout(REQUEST_TIMEOUT)
-            .build()
-            .map_err(|error| SinkError::Request(format!("the HTTP client cannot be set up: {error}")))?;
-        Ok(Self { client, url, token })
+        Ok(Self { client: http_client(REQUEST_TIMEOUT)?, url, token })
     }
 
     /// Posts messages in order. A corrupt message goes alone, since it would spoil a batch; that it is refused is right.

@@ -12,6 +12,7 @@ use std::io;
 
 pub use bus::BusSink;
 pub use http::{HttpSink, events_url};
+pub(super) use http::{api_url, http_client};
 
 use super::RigMessage;
 use crate::bus::BusError;
