@@ -1,7 +1,10 @@
 //! Wiring and shutdown order, readable from top to bottom.
 //!
-//! Start: bus, store, control, then the actors from the bottom of the picture up, HTTP last. Stop: HTTP first, then
-//! ingress finishes its batches, the relay what they put into the outbox, and the files are closed.
+//! Start: bus, store, control, then what the process's roles need, from the bottom of the picture up, HTTP last. Stop: HTTP
+//! and ingress, which finishes its batches and leaves the group; then the relay what they put into the outbox; then what
+//! was leased is given back, and the files are closed.
+
+mod services;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,20 +13,19 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr};
 use tokio::sync::{Notify, watch};
 
-use crate::actors::ingress::{self, IngressOptions, IngressSignals};
+use crate::actors::ingress::{IngressOptions, IngressSignals};
 use crate::actors::shard::ShardContext;
-use crate::actors::supervisor::{Crashes, Factory, StopAll, Supervisor, Watch};
+use crate::actors::supervisor::{Crashes, StopAll, Supervisor};
 use crate::bus::embedded::{EmbeddedBus, RetentionOptions};
 use crate::bus::kafka::{KafkaBus, KafkaOptions};
 use crate::bus::{Bus, BusError};
 use crate::config::{BusKind, Config, Role, StoreUrl};
 use crate::control::Control;
-use crate::delivery::dispatcher::{Dispatcher, Endpoints};
-use crate::delivery::{evidence, relay, retention};
-use crate::feed::Feed;
+use crate::feed::{Feed, FeedKind};
 use crate::http::{self, AppState, ServeError};
 use crate::orders::OrderSignals;
 use crate::plugins::defaults::{Defaults, DefaultsError};
+use crate::processes::{Identity, Processes};
 use crate::status::Status;
 use crate::store::Store;
 use crate::store::model::StoreError;
@@ -32,10 +34,18 @@ use crate::store::model::StoreError;
 const RECORD_BYTES: usize = 512;
 /// How long ingress and relay may take to finish on shutdown.
 const STOP_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long a relay goes on when the process stops and others commit as well, so that the outbox is never empty for long.
+const SHARED_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// Log lines and notices of calls that wait to be told to other processes.
+const FORWARD_ITEMS_MAX: usize = 2000;
 
 /// How a process runs.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct AppOptions {
+    /// What it takes on; everything where empty.
+    pub roles: Vec<Role>,
+    /// The bus, where it is not the configured one.
+    pub bus: Option<Arc<dyn Bus>>,
     /// What plugins and stores start with; from `plugins.file` where absent.
     pub defaults: Option<Defaults>,
     /// Finish everything that is on the bus and what follows from it, then say so.
@@ -62,6 +72,14 @@ pub enum StartError {
     Unsupported(String),
 }
 
+/// What all services of a process are made of.
+struct Parts {
+    context: ShardContext,
+    roles: Vec<Role>,
+    /// Other processes may use the same bus and store.
+    is_shared: bool,
+}
+
 /// A running process.
 pub struct App {
     /// What the process is doing.
@@ -74,6 +92,8 @@ pub struct App {
     pub store: Store,
     /// The live feed.
     pub feed: Feed,
+    /// This process and the others that share the work.
+    pub processes: Arc<Processes>,
     /// Makes long-lived actors crash, for tests.
     pub crashes: Crashes,
     http: Option<http::Running>,
@@ -94,11 +114,22 @@ impl App {
             Some(defaults) => defaults,
             None => load_defaults(&config)?,
         };
-        let bus = open_bus(&config).await?;
+        let bus = match options.bus {
+            Some(bus) => bus,
+            None => open_bus(&config).await?,
+        };
         let store = open_store(&config).await?;
         store.bind_bus(&bus.identity(), bus.partitions()).await?;
-        let status = Arc::new(Status::new(Role::ALL.to_vec()));
-        let feed = Feed::new(config.feed.capacity);
+        let roles = if options.roles.is_empty() { Role::ALL.to_vec() } else { options.roles };
+        let is_shared = bus.is_shared() && store.is_shared();
+        let status = Arc::new(Status::new(roles.clone()));
+        let public_feed = Feed::new(config.feed.capacity);
+        // Where processes share the work, every feed shows that of all, as the bus tells it.
+        let feed = if is_shared {
+            Feed::of_kinds(FORWARD_ITEMS_MAX, vec![FeedKind::Log, FeedKind::Http])
+        } else {
+            public_feed.clone()
+        };
         let control = Control::start(store.clone(), feed.clone(), Arc::clone(&status), &defaults).await?;
         control.follow(Arc::clone(&bus));
 
@@ -109,27 +140,35 @@ impl App {
             bus: Arc::clone(&bus),
             store: store.clone(),
             control: Arc::clone(&control),
-            feed: feed.clone(),
+            feed,
             status: Arc::clone(&status),
             outbox: Arc::new(Notify::new()),
             calls: Arc::new(Notify::new()),
             entities_max: config.processor.entities_max,
         };
-        watch_relay(&supervisor, &context);
-        watch_dispatcher(&supervisor, &context, &config);
-        watch_evidence(&supervisor, &context);
-        watch_retention(&supervisor, &context);
+        let parts = Parts { context, roles, is_shared };
+        let identity = Identity::new();
+        let delivery = services::delivery(&parts, &identity, &config);
+        let processes = Processes::new(identity.clone(), store.clone(), Arc::clone(&status), delivery, is_shared);
+        if is_shared {
+            // The others count on this one from its first moment.
+            processes.beat().await?;
+        }
+        services::start(&supervisor, &parts, &identity, &processes, &public_feed);
+
         let (stop, stopping) = watch::channel(false);
         let (caught_up, is_caught_up) = watch::channel(false);
         let (span, span_seen) = watch::channel(None);
-        let (gone, ingress_gone) = watch::channel(false);
-        let signals = IngressSignals { stop: stopping, caught_up: Arc::new(caught_up), span: Arc::new(span) };
-        let ingress_options = IngressOptions {
-            shards: config.processor.shards,
-            batch_bytes_max: config.processor.batch_events_max * RECORD_BYTES,
-            until_caught_up: options.until_caught_up,
-        };
-        watch_ingress(&supervisor, &context, ingress_options, signals, &crashes, Arc::new(gone));
+        let (gone, ingress_gone) = watch::channel(!parts.roles.contains(&Role::Processor));
+        if parts.roles.contains(&Role::Processor) {
+            let signals = IngressSignals { stop: stopping, caught_up: Arc::new(caught_up), span: Arc::new(span) };
+            let options = IngressOptions {
+                shards: config.processor.shards,
+                batch_bytes_max: config.processor.batch_events_max * RECORD_BYTES,
+                until_caught_up: options.until_caught_up,
+            };
+            services::watch_ingress(&supervisor, &parts, options, signals, &crashes, Arc::new(gone));
+        }
 
         let http = if options.until_caught_up {
             None
@@ -139,18 +178,22 @@ impl App {
                 bus: Arc::clone(&bus),
                 store: store.clone(),
                 control: Arc::clone(&control),
-                feed: feed.clone(),
+                feed: public_feed.clone(),
                 status: Arc::clone(&status),
                 orders: orders.clone(),
+                processes: Arc::clone(&processes),
             };
-            Some(http::serve(state, config.http.bind)?)
+            let http = http::serve(state, config.http.bind)?;
+            processes.set_address(http.address());
+            Some(http)
         };
         Ok(Self {
             status,
             control,
             bus,
             store,
-            feed,
+            feed: public_feed,
+            processes,
             crashes,
             http,
             supervisor,
@@ -179,24 +222,46 @@ impl App {
         self.span.borrow().map_or(0.0, |(first, last)| last.duration_since(first).as_secs_f64())
     }
 
-    /// Stops in good order: what is in flight is committed, what is committed is on the bus as far as time allows.
+    /// Stops in good order: what is in flight is committed, what is committed is on the bus as far as time allows, and the
+    /// others can take over at once.
     pub async fn stop(mut self) {
-        if let Some(http) = self.http.take() {
-            http.stop().await;
-        }
         self.stop.send_replace(true);
-        let drained = async {
-            let _ = self.ingress_gone.wait_for(|gone| *gone).await;
+        let http = async {
+            if let Some(http) = self.http.take() {
+                http.stop().await;
+            }
+        };
+        let ingress = async {
+            let gone = self.ingress_gone.wait_for(|gone| *gone);
+            if tokio::time::timeout(STOP_TIMEOUT, gone).await.is_err() {
+                tracing::warn!(
+                    "stopped before the last batches were committed; the bus repeats them at the next start"
+                );
+            }
+        };
+        tokio::join!(http, ingress);
+        self.empty_outbox().await;
+        // Services use the store, so they end before it does.
+        let _ = self.supervisor.send(StopAll).await;
+        self.processes.leave().await;
+        self.store.close().await;
+    }
+
+    /// Waits until what was committed is on the bus, if this process carries it there and nobody else would.
+    async fn empty_outbox(&self) {
+        if self.processes.delivery().relay.is_none() || self.processes.other_with(Role::Relay).is_some() {
+            return;
+        }
+        let empty = async {
             while !matches!(self.store.outbox_depth().await, Ok(0) | Err(_)) {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if tokio::time::timeout(STOP_TIMEOUT, drained).await.is_err() {
+        let others_commit = self.processes.other_with(Role::Processor).is_some();
+        let patience = if others_commit { SHARED_STOP_TIMEOUT } else { STOP_TIMEOUT };
+        if tokio::time::timeout(patience, empty).await.is_err() && !others_commit {
             tracing::warn!("stopped before everything was delivered; it goes on at the next start");
         }
-        // Services use the store, so they end before it does.
-        let _ = self.supervisor.send(StopAll).await;
-        self.store.close().await;
     }
 }
 
@@ -235,74 +300,4 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
         StoreUrl::MySql(url) => url.reveal().to_owned(),
     };
     Ok(Store::open(&url).await?)
-}
-
-fn watch_relay(supervisor: &Addr<Supervisor>, context: &ShardContext) {
-    let context = context.clone();
-    let factory: Factory = Box::new(move || {
-        let relay = relay::Relay::new(context.store.clone(), Arc::clone(&context.bus), Arc::clone(&context.outbox));
-        Box::pin(async move { Err(relay.run().await.to_string()) })
-    });
-    supervisor.do_send(Watch { name: "relay", factory });
-}
-
-fn watch_dispatcher(supervisor: &Addr<Supervisor>, context: &ShardContext, config: &Config) {
-    let context = context.clone();
-    let endpoints = Endpoints { customers: config.customers.url.clone() };
-    let factory: Factory = Box::new(move || {
-        let feed = context.feed.clone();
-        let dispatcher = Dispatcher::new(
-            context.store.clone(),
-            endpoints.clone(),
-            Arc::clone(&context.calls),
-            Arc::clone(&context.outbox),
-            move |notice| feed.publish(vec![notice.into()]),
-        );
-        Box::pin(async move {
-            dispatcher.run().await;
-            Err("the dispatcher ended".to_owned())
-        })
-    });
-    supervisor.do_send(Watch { name: "dispatcher", factory });
-}
-
-fn watch_evidence(supervisor: &Addr<Supervisor>, context: &ShardContext) {
-    let context = context.clone();
-    let factory: Factory = Box::new(move || {
-        let (store, bus) = (context.store.clone(), Arc::clone(&context.bus));
-        Box::pin(async move { evidence::run(&store, &*bus).await })
-    });
-    supervisor.do_send(Watch { name: "evidence", factory });
-}
-
-fn watch_retention(supervisor: &Addr<Supervisor>, context: &ShardContext) {
-    let context = context.clone();
-    let factory: Factory = Box::new(move || {
-        let bus = Arc::clone(&context.bus);
-        Box::pin(async move { retention::run(&*bus).await })
-    });
-    supervisor.do_send(Watch { name: "retention", factory });
-}
-
-fn watch_ingress(
-    supervisor: &Addr<Supervisor>,
-    context: &ShardContext,
-    options: IngressOptions,
-    signals: IngressSignals,
-    crashes: &Crashes,
-    gone: Arc<watch::Sender<bool>>,
-) {
-    let (context, crashes) = (context.clone(), crashes.clone());
-    let factory: Factory = Box::new(move || {
-        let run = ingress::run(context.clone(), options.clone(), signals.clone(), crashes.clone());
-        let gone = Arc::clone(&gone);
-        Box::pin(async move {
-            let result = run.await;
-            if result.is_ok() {
-                gone.send_replace(true);
-            }
-            result
-        })
-    });
-    supervisor.do_send(Watch { name: "ingress", factory });
 }

@@ -52,6 +52,7 @@
 //! | [`orders`] | orders of tills, accepted once under a key |
 //! | [`delivery`], [`feed`] | what leaves after the commit |
 //! | [`http`], [`status`] | API, admin, live feed, metrics; what the process knows of itself |
+//! | [`processes`] | who else shares the work |
 //! | [`app`], [`config`], [`cli`] | wiring and shutdown order, configuration, commands |
 //! | [`rig`] | tills at work: for demonstrations, load and tests |
 
@@ -69,6 +70,7 @@ pub mod http;
 pub mod orders;
 pub mod pipeline;
 pub mod plugins;
+pub mod processes;
 pub mod rig;
 pub mod status;
 pub mod store;

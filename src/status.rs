@@ -5,7 +5,7 @@
 //! actor) and bumps it once per batch. Nothing here is durable: totals are since the process started.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -119,6 +119,8 @@ impl Stages {
 pub struct PartitionStatus {
     /// Number of the shard that owns it.
     pub shard: Gauge,
+    /// Raised in the store each time somebody takes the partition.
+    pub epoch: Gauge,
     /// The first offset that is not committed yet.
     pub next_offset: Gauge,
     /// One past the last offset on the bus, as last seen.
@@ -148,6 +150,7 @@ pub struct ActorStatus {
     /// How often it was started again.
     pub restarts: Counter,
     last_error: Mutex<Option<String>>,
+    is_down: AtomicBool,
 }
 
 impl ActorStatus {
@@ -155,6 +158,17 @@ impl ActorStatus {
     pub fn restarted(&self, why: impl Into<String>) {
         self.restarts.add(1);
         *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.into());
+    }
+
+    /// Says whether it is gone and waits to be started again.
+    pub fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::Relaxed);
+    }
+
+    /// True while it is gone and waits to be started again.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
     }
 
     /// Why it was started again, the last time.

@@ -100,6 +100,7 @@ impl Supervisor {
             return;
         };
         service.started = Instant::now();
+        self.status.actor(name).set_down(false);
         let watcher = Watcher { name: name.to_owned(), supervisor: ctx.address().recipient(), why: None };
         let addr = Service { work: Some((service.factory)()), watcher }.start();
         service.addr = Some(addr.clone());
@@ -159,7 +160,9 @@ impl Handler<Down> for Supervisor {
             wait_ms = wait.as_millis(),
             "an actor is gone and starts again"
         );
-        self.status.actor(&down.name).restarted(down.why);
+        let status = self.status.actor(&down.name);
+        status.restarted(down.why);
+        status.set_down(true);
         ctx.run_later(wait, move |supervisor, ctx| supervisor.start(&down.name, ctx));
     }
 }

@@ -12,13 +12,15 @@ use crate::status::peak_rss_bytes;
 
 /// Processes events and serves the admin, the API and the live feed.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  tillstream serve --config tillstream.toml\n  tillstream serve --until-caught-up")]
+#[command(
+    after_help = "Example:\n  tillstream serve --config tillstream.toml\n  tillstream serve --until-caught-up\n  tillstream serve --role processor,relay --config shop.toml"
+)]
 pub struct ServeArgs {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// What this process takes on; may be given several times. Split roles need Kafka and MySQL.
-    #[arg(long = "role", value_name = "ROLE", default_value = "all", value_parser = ["all", "api", "processor", "relay", "dispatcher"])]
+    /// What this process takes on; may be given several times, or with commas. Split roles need Kafka and MySQL.
+    #[arg(long = "role", value_name = "ROLE", default_value = "all", value_delimiter = ',', value_parser = ["all", "api", "processor", "relay", "dispatcher"])]
     roles: Vec<String>,
     /// Process everything that is on the bus and what follows from it, print one line of JSON, and exit.
     #[arg(long)]
@@ -32,8 +34,12 @@ pub struct ServeArgs {
 pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
     logging::start();
     let config = Arc::new(Config::load(args.config.as_deref(), &[])?);
-    config.check_roles(&roles(&args.roles))?;
-    let options = AppOptions { until_caught_up: args.until_caught_up, ..AppOptions::default() };
+    let roles = roles(&args.roles);
+    config.check_roles(&roles)?;
+    if args.until_caught_up && !roles.contains(&Role::Processor) {
+        return Err(usage("--until-caught-up needs role processor: only that one reads the bus"));
+    }
+    let options = AppOptions { roles, until_caught_up: args.until_caught_up, ..AppOptions::default() };
     actix::System::new().block_on(serve(config, options))
 }
 
@@ -41,7 +47,7 @@ fn roles(names: &[String]) -> Vec<Role> {
     if names.iter().any(|name| name == "all") {
         return Role::ALL.to_vec();
     }
-    names.iter().filter_map(|name| Role::ALL.into_iter().find(|role| role.as_str() == name)).collect()
+    Role::ALL.into_iter().filter(|role| names.iter().any(|name| name == role.as_str())).collect()
 }
 
 /// A start error with the exit code that it deserves.

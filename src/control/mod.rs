@@ -4,6 +4,7 @@
 //! once it has returned, every event appended afterwards meets the new settings.
 
 mod snapshot;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -33,7 +34,7 @@ use crate::stores::{FieldError, Store as Shop, Stores};
 use crate::time::Timestamp;
 
 /// Type of the messages on `pos.plugins`.
-const CONTROL_TYPE: &str = "tillstream.plugin.changed";
+pub const CONTROL_TYPE: &str = "tillstream.plugin.changed";
 /// What a person can change of a plugin.
 const CHANGEABLE: [&str; 3] = ["active", "eligibility", "settings"];
 
@@ -285,7 +286,7 @@ impl Control {
             eligibility: compiled.eligibility_json.clone(),
             settings: compiled.settings_json.clone(),
         };
-        let record = control_record(name, old.revision + 1, &new);
+        let record = control_record(name, old.revision + 1, &new, &change.actor);
         let resumed = if active && !old.active { self.ends().await? } else { None };
         let changed =
             self.store.change_plugin(name, old.revision, new, &change.actor, change.reason.as_deref(), record).await;
@@ -409,7 +410,7 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-fn control_record(name: &str, revision: i64, change: &PluginChange) -> NewRecord {
+fn control_record(name: &str, revision: i64, change: &PluginChange, actor: &str) -> NewRecord {
     let event = json!({
         "specversion": "1.0",
         "id": stable_id(&["control", name, &revision.to_string()]),
@@ -419,7 +420,7 @@ fn control_record(name: &str, revision: i64, change: &PluginChange) -> NewRecord
         "datacontenttype": "application/json",
         "data": {
             "name": name, "revision": revision, "active": change.active,
-            "eligibility": change.eligibility, "settings": change.settings,
+            "eligibility": change.eligibility, "settings": change.settings, "actor": actor,
         },
     });
     NewRecord {

@@ -5,6 +5,9 @@
 //! next to each other, bounded in all and per host, so that a slow host holds up no other. Time-outs, lost connections and
 //! statuses from 500 are tried again after a pause with jitter, up to the request's attempts; while the host's breaker is
 //! open, calls end at once with `circuit_open`, since a till waits for them.
+//!
+//! Where several processes dispatch, each takes a share of the calls with [`Leases`]. One that was paused for so long that
+//! another took its calls over may repeat a request, but cannot end a call that has been ended.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +20,9 @@ use tokio::sync::{Notify, Semaphore};
 use super::breaker::Breaker;
 use super::cache::Answers;
 use super::http_call::{self, Answered, CallError};
+use super::leases::Leases;
 use super::reply;
-use super::{Backoff, HttpNotice};
+use super::{Backoff, HttpNotice, Patience};
 use crate::config::Secret;
 use crate::effect::{HttpRequest, Service};
 use crate::event::ReplyOutcome;
@@ -29,8 +33,8 @@ use crate::time::Timestamp;
 const IN_FLIGHT_MAX: usize = 256;
 /// Requests to one host at once.
 const IN_FLIGHT_PER_HOST_MAX: usize = 64;
-/// Without being woken, the dispatcher looks this often.
-const POLL: Duration = Duration::from_millis(500);
+/// Where several processes make calls, each takes some of this many slots: call number n belongs to slot n % 16.
+const SLOTS: i64 = 16;
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10) };
 const STORE_AWAY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 
@@ -74,6 +78,8 @@ pub struct DispatcherFigures {
     pub cached: u64,
     /// Breaker of each remote system: `closed`, `open` or `half_open`.
     pub breakers: Vec<(&'static str, &'static str)>,
+    /// Why no call can be made now, if that is so.
+    pub error: Option<String>,
 }
 
 type Listener = Box<dyn Fn(HttpNotice) + Send + Sync>;
@@ -85,6 +91,9 @@ pub struct Dispatcher {
     wake: Arc<Notify>,
     relay: Arc<Notify>,
     listener: Listener,
+    /// Where other processes dispatch as well.
+    leases: Option<Leases>,
+    error: Mutex<Option<String>>,
     client: reqwest::Client,
     answers: Answers,
     hosts: HashMap<Service, Host>,
@@ -102,12 +111,13 @@ impl std::fmt::Debug for Dispatcher {
 
 impl Dispatcher {
     /// A dispatcher that looks for calls whenever `wake` is notified, notifies `relay` when an answer is in the outbox, and
-    /// tells `listener` how each call ended, once that is committed.
+    /// tells `listener` how each call ended, once that is committed. With `leases`, other processes may dispatch as well.
     pub fn new(
         store: Store,
         endpoints: Endpoints,
         wake: Arc<Notify>,
         relay: Arc<Notify>,
+        leases: Option<Leases>,
         listener: impl Fn(HttpNotice) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let host = || Host { slots: Semaphore::new(IN_FLIGHT_PER_HOST_MAX), breaker: Mutex::new(Breaker::default()) };
@@ -117,6 +127,8 @@ impl Dispatcher {
             wake,
             relay,
             listener: Box::new(listener),
+            leases,
+            error: Mutex::new(Some("it has just started; wait a moment".to_owned())),
             client: http_call::client(),
             answers: Answers::new(),
             hosts: HashMap::from([(Service::Customers, host())]),
@@ -127,43 +139,65 @@ impl Dispatcher {
         })
     }
 
-    /// Makes calls until the future is dropped, which is safe at any moment. Only one may run at a time.
+    /// Makes calls until the future is dropped, which is safe at any moment. Only one may run at a time in a process.
     pub async fn run(&self) {
         let mut at_work = HashSet::new();
         let mut calls = FuturesUnordered::new();
         let mut failures = 0;
+        let mut patience = if self.leases.is_some() { Patience::shared() } else { Patience::alone() };
         loop {
             let free = IN_FLIGHT_MAX - at_work.len();
             if free > 0 {
                 // Those at work are still due in the store.
-                match self.store.http_due(Timestamp::now(), at_work.len() + free).await {
+                match self.due(at_work.len() + free).await {
                     Ok(due) => {
                         failures = 0;
+                        self.set_error(None);
                         for row in due {
                             if at_work.len() < IN_FLIGHT_MAX && at_work.insert(row.effect.id.clone()) {
+                                patience.reset();
                                 calls.push(self.serve(row));
                             }
                         }
                     }
                     Err(error) => {
                         failures += 1;
+                        self.set_error(Some(error.to_string()));
                         if failures == 1 {
                             tracing::warn!(%error, "HTTP calls that are due cannot be read; trying again");
                         }
                     }
                 }
             }
-            let patience = if failures > 0 { STORE_AWAY.pause(failures) } else { POLL };
+            let pause = if failures > 0 { STORE_AWAY.pause(failures) } else { patience.pause() };
             tokio::select! {
                 Some(finished) = calls.next() => { at_work.remove::<str>(&finished); }
                 () = self.wake.notified(), if failures == 0 && at_work.len() < IN_FLIGHT_MAX => {}
-                () = tokio::time::sleep(patience) => {}
+                () = tokio::time::sleep(pause) => {}
             }
             // Take all that are finished before the store is asked again.
             while let Some(Some(finished)) = futures_util::FutureExt::now_or_never(calls.next()) {
                 at_work.remove::<str>(&finished);
             }
         }
+    }
+
+    /// Calls of this process's slots whose time has come.
+    async fn due(&self, limit: usize) -> Result<Vec<HttpRow>, StoreError> {
+        let Some(leases) = &self.leases else {
+            return self.store.http_due(Timestamp::now(), limit).await;
+        };
+        let names: Vec<String> = (0..SLOTS).map(|slot| format!("{slot:02}")).collect();
+        let held = leases.hold(&names).await?;
+        let slots: Vec<i64> = held.iter().filter_map(|name| name.parse().ok()).collect();
+        if slots.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.store.http_due_in(Timestamp::now(), limit, SLOTS, slots).await
+    }
+
+    fn set_error(&self, error: Option<String>) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = error;
     }
 
     /// True if no call waits or is at work; their answers may still be in the outbox.
@@ -184,6 +218,7 @@ impl Dispatcher {
             retried: load(&self.retried),
             cached: load(&self.cached),
             breakers: vec![("customers", self.hosts[&Service::Customers].breaker().state())],
+            error: self.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::leases::Leases;
 use crate::bus::{Bus, Topic, TopicPartition};
 use crate::effect::Position;
 use crate::store::Store;
@@ -13,12 +14,21 @@ const ALERTS_MAX: usize = 100;
 /// Pause while there is nothing to do.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Copies events from the bus to new alerts until the process ends.
+/// What the process that does this holds, where several could.
+const LEASE: &str = "evidence";
+
+/// Copies events from the bus to new alerts until the process ends. With `leases`, one process at a time does.
 ///
 /// # Errors
 /// If the store or the bus fails; a fresh start goes on where this stopped.
-pub async fn run(store: &Store, bus: &dyn Bus) -> Result<(), String> {
+pub async fn run(store: &Store, bus: &dyn Bus, leases: Option<&Leases>) -> Result<(), String> {
     loop {
+        if let Some(leases) = leases
+            && leases.hold(&[LEASE.to_owned()]).await.map_err(|error| error.to_string())?.is_empty()
+        {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
         let missing = store.alerts_without_evidence(ALERTS_MAX).await.map_err(|error| error.to_string())?;
         if missing.is_empty() {
             tokio::time::sleep(PAUSE).await;

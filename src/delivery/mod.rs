@@ -5,6 +5,7 @@ mod cache;
 pub mod dispatcher;
 pub mod evidence;
 mod http_call;
+pub mod leases;
 mod notice;
 pub mod relay;
 mod reply;
@@ -13,11 +14,58 @@ pub mod stub;
 pub mod stub_customers;
 pub mod stub_orders;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
 
+use dispatcher::Dispatcher;
 pub use notice::HttpNotice;
+use relay::Relay;
+
+/// What delivers in this process, for those who want to know how it fares.
+#[derive(Debug, Clone, Default)]
+pub struct Delivery {
+    /// Present with role `relay`.
+    pub relay: Option<Arc<Relay>>,
+    /// Present with role `dispatcher`.
+    pub dispatcher: Option<Arc<Dispatcher>>,
+}
+
+/// How long to wait until what other processes may have written is looked for again: often while there is work, seldom
+/// while there is none.
+#[derive(Debug)]
+struct Patience {
+    first: Duration,
+    longest: Duration,
+    next: Duration,
+}
+
+impl Patience {
+    /// Where all work comes from this process, which says so, looking is only a precaution.
+    const fn alone() -> Self {
+        let pause = Duration::from_millis(500);
+        Self { first: pause, longest: pause, next: pause }
+    }
+
+    /// Where other processes write too.
+    const fn shared() -> Self {
+        let first = Duration::from_millis(20);
+        Self { first, longest: Duration::from_millis(250), next: first }
+    }
+
+    /// Something was found.
+    const fn reset(&mut self) {
+        self.next = self.first;
+    }
+
+    /// The pause before the next look.
+    fn pause(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (self.next * 2).min(self.longest);
+        pause
+    }
+}
 
 /// A pause that doubles with each failure up to a limit, of which a random part is waited ("full jitter"), so that many
 /// callers that failed together do not come back together.

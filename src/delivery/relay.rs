@@ -4,6 +4,9 @@
 //! deleted. After a crash the position tells which rows are on the bus already. Lanes go on independently of each other:
 //! one whose records the bus refuses is parked, visibly, and tried again now and then.
 //!
+//! Where several processes relay, each takes a share of the lanes with [`Leases`]. That is for peace and speed only: a relay
+//! whose lease was lost while it was paused finds the lane's position moved on, or is fenced by the bus, and sends nothing.
+//!
 //! Nothing is sent that a power cut could still take out of the store, since the batch that comes in its place would
 //! then be taken for sent.
 
@@ -15,7 +18,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::sync::Notify;
 
-use super::Backoff;
+use super::leases::Leases;
+use super::{Backoff, Patience};
 use crate::bus::{Bus, BusError, NewRecord};
 use crate::store::{OutboxRow, Store, StoreError};
 use crate::time::Timestamp;
@@ -24,8 +28,6 @@ use crate::time::Timestamp;
 const ROWS_MAX: usize = 16;
 /// An append takes no more rows of a lane once it has this many bytes.
 const APPEND_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Without being woken, the relay looks this often: another process may have written to the outbox.
-const POLL: Duration = Duration::from_millis(500);
 /// How long a parked lane rests before it is tried again.
 const PARKED: Duration = Duration::from_secs(30);
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
@@ -58,6 +60,8 @@ pub struct RelayFigures {
     pub appends: u64,
     /// Lanes that wait for a person.
     pub parked: Vec<ParkedLane>,
+    /// Lanes that this process sends, where several share them.
+    pub lanes: usize,
     /// Why nothing can be sent now, if that is so.
     pub error: Option<String>,
 }
@@ -67,6 +71,8 @@ pub struct Relay {
     store: Store,
     bus: Arc<dyn Bus>,
     wake: Arc<Notify>,
+    /// Where other processes relay as well.
+    leases: Option<Leases>,
     records: AtomicU64,
     appends: AtomicU64,
     parked: Mutex<BTreeMap<String, Parked>>,
@@ -89,38 +95,41 @@ enum PassError {
 }
 
 impl Relay {
-    /// A relay that looks at the outbox whenever `wake` is notified: after every commit that wrote to it.
-    pub fn new(store: Store, bus: Arc<dyn Bus>, wake: Arc<Notify>) -> Arc<Self> {
+    /// A relay that looks at the outbox whenever `wake` is notified: after every commit that wrote to it. With `leases`,
+    /// other processes may write and relay as well.
+    pub fn new(store: Store, bus: Arc<dyn Bus>, wake: Arc<Notify>, leases: Option<Leases>) -> Arc<Self> {
         Arc::new(Self {
             store,
             bus,
             wake,
+            leases,
             records: AtomicU64::new(0),
             appends: AtomicU64::new(0),
             parked: Mutex::default(),
-            error: Mutex::default(),
+            error: Mutex::new(Some("it has just started; wait a moment".to_owned())),
         })
     }
 
-    /// Relays until the future is dropped, which is safe at any moment. Only one may run at a time. Returns if another
-    /// process took over.
+    /// Relays until the future is dropped, which is safe at any moment. Only one may run at a time in a process. Returns if
+    /// another process took over the only relay's place.
     pub async fn run(&self) -> BusError {
         let mut lanes = Lanes::default();
         let mut failures = 0;
+        let mut patience = if self.leases.is_some() { Patience::shared() } else { Patience::alone() };
         loop {
             match self.pass(&mut lanes).await {
                 Ok(sent) => {
                     failures = 0;
                     *lock(&self.error) = None;
-                    if !sent {
-                        let _ = tokio::time::timeout(POLL, self.wake.notified()).await;
+                    if sent {
+                        patience.reset();
+                    } else if tokio::time::timeout(patience.pause(), self.wake.notified()).await.is_ok() {
+                        patience.reset();
                     }
                 }
                 Err(PassError::Bus(error @ BusError::Fenced(_))) => return error,
                 Err(error) => {
                     failures += 1;
-                    // What was done is unknown: ask the bus.
-                    lanes.sent.clear();
                     if failures == 1 {
                         tracing::warn!(%error, "the outbox cannot be sent; trying again");
                     }
@@ -148,6 +157,7 @@ impl Relay {
             records: self.records.load(Ordering::Relaxed),
             appends: self.appends.load(Ordering::Relaxed),
             parked: lock(&self.parked).values().map(|parked| parked.lane.clone()).collect(),
+            lanes: self.leases.as_ref().map_or(0, Leases::held),
             error: lock(&self.error).clone(),
         }
     }
@@ -159,18 +169,18 @@ impl Relay {
             let parked = lock(&self.parked);
             waiting.retain(|lane| parked.get(lane).is_none_or(|parked| parked.retry_at <= Instant::now()));
         }
+        if let Some(leases) = &self.leases {
+            waiting = leases.hold(&waiting).await?;
+            // Whoever had a lane in between has moved its position.
+            lanes.sent.retain(|lane, _| leases.holds(lane));
+        }
         if waiting.is_empty() {
             return Ok(false);
         }
         if lanes.store_identity.is_empty() {
             lanes.store_identity = self.store.identity().await?;
         }
-        for lane in &waiting {
-            if !lanes.sent.contains_key(lane) {
-                let position = self.bus.lane_position(lanes.bus_lane(lane)).await?;
-                lanes.sent.insert(lane.clone(), position.unwrap_or(i64::MIN));
-            }
-        }
+        let waiting = self.find_positions(lanes, waiting).await?;
         let reads = waiting.iter().map(|lane| self.next_rows(lane, lanes.sent[lane]));
         let batches = join_all(reads).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         if batches.iter().any(|batch| !batch.rows.is_empty()) {
@@ -182,15 +192,56 @@ impl Relay {
         });
         let mut result = Ok(true);
         for (lane, sent) in join_all(sends).await {
+            // Where it failed, what was done is unknown: the bus will be asked.
+            lanes.sent.remove(&lane);
             match sent {
                 Ok(Some(position)) => {
                     lanes.sent.insert(lane, position);
                 }
                 Ok(None) => {}
-                Err(error) => result = Err(error),
+                Err(error) => {
+                    if let Some(error) = self.unless_taken_over(&lane, error) {
+                        result = Err(error);
+                    }
+                }
             }
         }
         result
+    }
+
+    /// Asks the bus how far the lanes have come of which that is not known. Leaves out those that were taken over.
+    async fn find_positions(&self, lanes: &mut Lanes, mut waiting: Vec<String>) -> Result<Vec<String>, PassError> {
+        let unknown = waiting.iter().filter(|lane| !lanes.sent.contains_key(*lane));
+        let asked = unknown.map(|lane| {
+            let position = self.bus.lane_position(lanes.bus_lane(lane));
+            async move { (lane.clone(), position.await) }
+        });
+        for (lane, position) in join_all(asked).await {
+            match position {
+                Ok(position) => {
+                    lanes.sent.insert(lane, position.unwrap_or(i64::MIN));
+                }
+                Err(error) => {
+                    if let Some(error) = self.unless_taken_over(&lane, error.into()) {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        waiting.retain(|lane| lanes.sent.contains_key(lane));
+        Ok(waiting)
+    }
+
+    /// The error, unless it only says that another relay sends this lane now.
+    fn unless_taken_over(&self, lane: &str, error: PassError) -> Option<PassError> {
+        match (&self.leases, error) {
+            (Some(leases), PassError::Bus(BusError::Fenced(why))) => {
+                tracing::info!(lane, why, "another relay sends this lane now");
+                leases.lost(lane);
+                None
+            }
+            (_, error) => Some(error),
+        }
     }
 
     async fn next_rows(&self, lane: &str, sent: i64) -> Result<Batch, StoreError> {

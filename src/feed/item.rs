@@ -108,7 +108,7 @@ impl FeedItem {
         }
     }
 
-    fn json(&self) -> &[u8] {
+    pub(super) fn json(&self) -> &[u8] {
         match &self.body {
             FeedBody::Event(event) => &event.raw,
             FeedBody::Json { json, .. } => json,

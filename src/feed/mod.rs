@@ -6,6 +6,7 @@
 
 mod filter;
 mod item;
+pub mod remote;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,6 +72,8 @@ impl Ring {
 struct Shared {
     id: String,
     capacity: usize,
+    /// Only items of these kinds are kept; all where empty.
+    kinds: Vec<FeedKind>,
     // Held for moves only, never across an await, so a std mutex.
     ring: Mutex<Ring>,
     next_seq: watch::Sender<u64>,
@@ -88,10 +91,17 @@ impl Feed {
     /// An empty feed that keeps the last `capacity` items (at least 1).
     #[must_use]
     pub fn new(capacity: usize) -> Self {
+        Self::of_kinds(capacity, Vec::new())
+    }
+
+    /// As [`Feed::new`], but what is not of these kinds is forgotten at once.
+    #[must_use]
+    pub fn of_kinds(capacity: usize, kinds: Vec<FeedKind>) -> Self {
         let capacity = capacity.max(1);
         Self(Arc::new(Shared {
             id: format!("{:016x}", rand::random::<u64>()),
             capacity,
+            kinds,
             ring: Mutex::new(Ring { items: VecDeque::with_capacity(capacity), next_seq: 1 }),
             next_seq: watch::Sender::new(1),
             readers: Arc::new(()),
@@ -125,7 +135,10 @@ impl Feed {
     }
 
     /// Appends items.
-    pub fn publish(&self, items: Vec<FeedItem>) {
+    pub fn publish(&self, mut items: Vec<FeedItem>) {
+        if !self.0.kinds.is_empty() {
+            items.retain(|item| self.0.kinds.contains(&item.kind));
+        }
         let count = items.len();
         let skipped = count.saturating_sub(self.0.capacity);
         self.append(count, items.into_iter().skip(skipped));

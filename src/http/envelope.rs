@@ -80,6 +80,11 @@ fn detail_of(status: StatusCode) -> &'static str {
 
 /// Neither a route nor a file: 405 where another method would do, otherwise 404.
 pub(super) async fn no_route(request: HttpRequest, local: web::Data<Local>) -> HttpResponse {
+    if !local.is_api {
+        let detail = "This process has not the role api: it serves /health/live, /health/ready, /metrics and /api/system. \
+                      Ask one with role api; /api/system lists them.";
+        return Problem::not_found(detail).response();
+    }
     let methods = local.routes.methods(request.path());
     if methods.is_empty() || methods.contains(request.method()) {
         return Problem::not_found(detail_of(StatusCode::NOT_FOUND)).response();

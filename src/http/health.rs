@@ -1,41 +1,93 @@
-//! Probes: is the process alive, and can it do its work.
+//! Probes: is the process alive, and can it do what its roles ask of it.
+//!
+//! Every role has its own check, and only what a role needs counts: a dispatcher can work while the bus is away. What is
+//! not well but leaves the process useful (a parked lane, an open breaker) is `degraded` and no reason to send it no work.
+
+use std::time::Duration;
 
 use actix_web::{HttpResponse, get};
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::{AppState, State};
 use crate::bus::{Topic, TopicPartition};
+use crate::config::Role;
+use crate::delivery::dispatcher::DispatcherFigures;
+use crate::delivery::relay::RelayFigures;
+
+/// Bus or store count as away if they take longer; whoever probes waits little longer than that.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How a part of the process fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Condition {
+    /// It works.
+    Ok,
+    /// It works, but a person should look.
+    Degraded,
+    /// It cannot work.
+    Failed,
+}
 
 /// A part of the process and how it fares.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Check {
-    /// `bus`, `store`, or a part of the pipeline.
+    /// `bus`, `store`, a role, or a part of the pipeline.
     pub(super) name: String,
     /// Whether it can work.
     pub(super) ok: bool,
-    /// Why it cannot, and what to do.
+    /// How it fares.
+    state: Condition,
+    /// What is wrong, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
+}
+
+impl Check {
+    fn new(name: &str, state: Condition, message: Option<String>) -> Self {
+        Self { name: name.to_owned(), ok: state != Condition::Failed, state, message }
+    }
+
+    fn of<T, E: std::fmt::Display>(name: &str, what_to_do: &str, result: Option<Result<T, E>>) -> Self {
+        let why = match result {
+            Some(Ok(_)) => return Self::new(name, Condition::Ok, None),
+            Some(Err(error)) => error.to_string(),
+            None => format!("no answer within {} s", PATIENCE.as_secs()),
+        };
+        Self::new(name, Condition::Failed, Some(format!("{why}; {what_to_do}")))
+    }
 }
 
 /// Whether the process can do its work.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Health {
-    /// `ok`, or `unavailable` if any check fails.
+    /// `ok`, `degraded` if it works but a person should look, or `unavailable` if any check fails.
     status: &'static str,
+    /// What the process takes on.
+    roles: Vec<&'static str>,
     /// What was looked at.
     checks: Vec<Check>,
+}
+
+fn health(state: &AppState, checks: Vec<Check>) -> Health {
+    let status = match checks.iter().map(|check| check.state).max().unwrap_or(Condition::Ok) {
+        Condition::Ok => "ok",
+        Condition::Degraded => "degraded",
+        Condition::Failed => "unavailable",
+    };
+    Health { status, roles: state.status.roles().iter().map(|role| role.as_str()).collect(), checks }
 }
 
 /// The process answers.
 #[utoipa::path(tag = "system", responses((status = 200, description = "Alive", body = Health)))]
 #[get("/health/live")]
-pub(super) async fn live() -> HttpResponse {
-    HttpResponse::Ok().json(Health { status: "ok", checks: Vec::new() })
+pub(super) async fn live(state: State) -> HttpResponse {
+    HttpResponse::Ok().json(health(&state, Vec::new()))
 }
 
-/// The process can do its work: its bus and its store answer, and no part of it has given up.
+/// The process can do its work: what its roles need answers, and no part of it has given up.
 #[utoipa::path(
     tag = "system",
     responses((status = 200, description = "Ready", body = Health), (status = 503, description = "Not ready", body = Health))
@@ -43,26 +95,78 @@ pub(super) async fn live() -> HttpResponse {
 #[get("/health/ready")]
 pub(super) async fn ready(state: State) -> HttpResponse {
     let checks = checks(&state).await;
-    if checks.iter().all(|check| check.ok) {
-        HttpResponse::Ok().json(Health { status: "ok", checks })
-    } else {
-        HttpResponse::ServiceUnavailable().json(Health { status: "unavailable", checks })
-    }
+    let is_ready = checks.iter().all(|check| check.ok);
+    let health = health(&state, checks);
+    if is_ready { HttpResponse::Ok().json(health) } else { HttpResponse::ServiceUnavailable().json(health) }
 }
 
-/// Looks at everything that the process needs.
+/// Looks at everything that the process's roles need.
 pub(super) async fn checks(state: &AppState) -> Vec<Check> {
-    let bus = state.bus.bounds(TopicPartition::new(Topic::Events, 0)).await;
-    let store = state.store.load_stores().await;
-    let mut checks = vec![
-        Check { name: "bus".to_owned(), ok: bus.is_ok(), message: bus.err().map(|error| error.to_string()) },
-        Check { name: "store".to_owned(), ok: store.is_ok(), message: store.err().map(|error| error.to_string()) },
-    ];
+    let has = |role| state.status.roles().contains(&role);
+    let needs_bus = has(Role::Api) || has(Role::Processor) || has(Role::Relay);
+    let bus = async {
+        match needs_bus {
+            true => Some(timeout(PATIENCE, state.bus.bounds(TopicPartition::new(Topic::Events, 0))).await.ok()),
+            false => None,
+        }
+    };
+    let store = timeout(PATIENCE, state.store.settings_epoch());
+    let (bus, store) = tokio::join!(bus, store);
+    let mut checks = Vec::new();
+    checks.extend(bus.map(|result| Check::of("bus", "events wait until it is back: look at the brokers", result)));
+    checks.push(Check::of("store", "nothing is lost meanwhile: look at the database", store.ok()));
     let unready = state.status.unready();
-    checks.extend(unready.into_iter().map(|(name, why)| Check {
-        name: name.to_owned(),
-        ok: false,
-        message: Some(why),
-    }));
+    if has(Role::Processor) && unready.iter().all(|(part, _)| *part != "processor") {
+        checks.push(Check::new("processor", Condition::Ok, None));
+    }
+    checks.extend(unready.into_iter().map(|(part, why)| Check::new(part, Condition::Failed, Some(why))));
+    let delivery = state.processes.delivery();
+    checks.extend(delivery.relay.as_ref().map(|relay| relay_check(&relay.figures())));
+    checks.extend(delivery.dispatcher.as_ref().map(|dispatcher| dispatcher_check(&dispatcher.figures())));
+    checks.extend(actors_down(state));
     checks
+}
+
+fn relay_check(figures: &RelayFigures) -> Check {
+    if let Some(error) = &figures.error {
+        let message = format!("the outbox is not being sent: {error}; it is tried again all the time");
+        return Check::new("relay", Condition::Failed, Some(message));
+    }
+    let Some(first) = figures.parked.first() else {
+        return Check::new("relay", Condition::Ok, None);
+    };
+    let message = format!(
+        "{} lanes of the outbox are parked; {} since {}: {}. Make the bus take the record (size, rights); the lane goes on by itself",
+        figures.parked.len(),
+        first.lane,
+        first.since,
+        first.reason
+    );
+    Check::new("relay", Condition::Degraded, Some(message))
+}
+
+fn dispatcher_check(figures: &DispatcherFigures) -> Check {
+    if let Some(error) = &figures.error {
+        let message = format!("no HTTP calls are being made: {error}; it is tried again all the time");
+        return Check::new("dispatcher", Condition::Failed, Some(message));
+    }
+    let open = figures.breakers.iter().filter(|(_, state)| *state == "open").map(|(name, _)| *name);
+    let open: Vec<_> = open.collect();
+    if open.is_empty() {
+        return Check::new("dispatcher", Condition::Ok, None);
+    }
+    let message = format!("too many calls to {} failed and are paused; look at that system", open.join(", "));
+    Check::new("dispatcher", Condition::Degraded, Some(message))
+}
+
+/// Long-lived actors that are gone at this moment. Those without which a role does nothing are a failure.
+fn actors_down(state: &AppState) -> Vec<Check> {
+    let down = state.status.actors().into_iter().filter(|(_, actor)| actor.is_down());
+    down.map(|(name, actor)| {
+        let is_vital = matches!(name.as_str(), "ingress" | "relay" | "dispatcher");
+        let why = actor.last_error().unwrap_or_default();
+        let message = format!("it is gone ({why}) and starts again in a moment; if it keeps going, read the log");
+        Check::new(&name, if is_vital { Condition::Failed } else { Condition::Degraded }, Some(message))
+    })
+    .collect()
 }

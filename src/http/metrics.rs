@@ -20,9 +20,10 @@ use tokio::time::timeout;
 
 use super::{AppState, Local, State, health};
 use crate::bus::TopicPartition;
-use crate::config::{BusKind, StoreUrl};
+use crate::config::{BusKind, Role, StoreUrl};
 use crate::feed::Extent;
 use crate::status::COMMIT_DURATION;
+use crate::store::LaneBacklog;
 use catalogue::{FAMILIES, Kind};
 use exposition::Exposition;
 use outbox_age::OutboxAge;
@@ -40,6 +41,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     outbox: Mutex<OutboxAge>,
+}
+
+impl Memory {
+    /// For how long, at least, the oldest record of the outbox has waited, of which this is what waits now.
+    pub(super) fn outbox_age(&self, backlog: &[LaneBacklog]) -> Duration {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner).look(backlog, Instant::now())
+    }
 }
 
 /// The recorder of the whole process, so that whatever counts with the `metrics` macros is seen here. `None` if another
@@ -149,8 +157,7 @@ async fn add_waiting(state: &AppState, memory: &Memory, figures: &mut Exposition
     let Ok((backlog, counts)) = timeout(PATIENCE, asked).await else { return };
     if let Ok(backlog) = backlog {
         let records = backlog.iter().map(|lane| lane.records).sum();
-        let mut outbox = memory.outbox.lock().unwrap_or_else(PoisonError::into_inner);
-        let age = outbox.look(&backlog, Instant::now());
+        let age = memory.outbox_age(&backlog);
         figures.number("tillstream_outbox_records", &[], records);
         figures.add("tillstream_outbox_oldest_seconds", &[], age.as_secs_f64());
     }
@@ -169,7 +176,42 @@ async fn add_readiness(state: &AppState, figures: &mut Exposition) {
         let ready = of_part.peek().is_some() && of_part.all(|check| check.ok);
         figures.flag("tillstream_part_ready", &[("part", part)], ready);
     }
+    for role in state.status.roles() {
+        let mut of_role = checks.iter().filter(|check| check.name == role.as_str());
+        if matches!(role, Role::Processor | Role::Relay | Role::Dispatcher) {
+            figures.flag("tillstream_part_ready", &[("part", role.as_str())], of_role.all(|check| check.ok));
+        }
+    }
     figures.flag("tillstream_ready", &[], !checks.is_empty() && checks.iter().all(|check| check.ok));
+}
+
+/// How this process's relay and dispatcher fare, and who else shares the work.
+fn add_delivery(state: &AppState, figures: &mut Exposition) {
+    let delivery = state.processes.delivery();
+    if let Some(relay) = delivery.relay.as_ref().map(|relay| relay.figures()) {
+        figures.count("tillstream_relay_records_total", &[], relay.records);
+        figures.count("tillstream_relay_parked_lanes", &[], relay.parked.len() as u64);
+    }
+    if let Some(dispatcher) = delivery.dispatcher.as_ref().map(|dispatcher| dispatcher.figures()) {
+        let ends = [
+            ("answered", dispatcher.answered),
+            ("failed", dispatcher.failed),
+            ("retried", dispatcher.retried),
+            ("cached", dispatcher.cached),
+        ];
+        for (outcome, count) in ends {
+            figures.count("tillstream_dispatcher_calls_total", &[("outcome", outcome)], count);
+        }
+        for (service, breaker) in dispatcher.breakers {
+            figures.flag("tillstream_dispatcher_breaker_open", &[("service", service)], breaker == "open");
+        }
+    }
+    for role in Role::ALL {
+        let others = state.processes.others_alive();
+        let here = usize::from(state.status.roles().contains(&role));
+        let alive = here + others.iter().filter(|process| process.info.has(role)).count();
+        figures.count("tillstream_processes", &[("role", role.as_str())], alive as u64);
+    }
 }
 
 fn add_process(state: &AppState, figures: &mut Exposition) {
@@ -213,6 +255,7 @@ pub(super) async fn show(state: State, local: web::Data<Local>) -> HttpResponse 
     let mut figures = Exposition::default();
     add_process(&state, &mut figures);
     add_pipeline(&state, &mut figures);
+    add_delivery(&state, &mut figures);
     // One after the other: each is answered in a moment, or not before its patience is at an end.
     add_readiness(&state, &mut figures).await;
     add_partitions(&state, &mut figures).await;

@@ -1,5 +1,7 @@
 //! The HTTP server: REST under `/api`, the live feed, probes, metrics and the browser admin.
 //!
+//! A process without role `api` serves probes, metrics and `/api/system` only.
+//!
 //! Handlers are thin: they read and check a request, ask the bus, the store, the control or the feed, and write the answer.
 //! They never talk to shards. Every error is a problem detail (RFC 9457).
 
@@ -49,6 +51,7 @@ use crate::control::Control;
 use crate::feed::Feed;
 use crate::orders::OrderSignals;
 use crate::orders::acceptor::Acceptor;
+use crate::processes::Processes;
 use crate::status::Status;
 use crate::store::Store;
 
@@ -69,6 +72,8 @@ pub struct AppState {
     pub status: Arc<Status>,
     /// Wakes the stages that follow when an order is accepted.
     pub orders: OrderSignals,
+    /// This process and the others that share the work.
+    pub processes: Arc<Processes>,
 }
 
 impl std::fmt::Debug for AppState {
@@ -82,6 +87,8 @@ impl std::fmt::Debug for AppState {
 struct Local {
     access: access::Access,
     routes: openapi::Routes,
+    /// The whole API is served, not only probes.
+    is_api: bool,
     /// Turns true when the server stops: websockets say good-bye.
     stopping: watch::Receiver<bool>,
     metrics: metrics::Memory,
@@ -90,6 +97,11 @@ struct Local {
 }
 
 type State = web::Data<AppState>;
+
+/// What every process serves, whatever its roles.
+fn probes(config: &mut ServiceConfig<'_>) {
+    config.service(system::show).service(metrics::show).service(health::live).service(health::ready);
+}
 
 /// Every route that is part of the API.
 fn routes(config: &mut ServiceConfig<'_>) {

@@ -13,7 +13,8 @@ use utoipa_actix_web::AppExt;
 
 use super::access::Access;
 use super::body::BODY_BYTES_MAX;
-use super::{AppState, Local, admin, envelope, metrics, openapi, routes};
+use super::{AppState, Local, admin, envelope, metrics, openapi, probes, routes};
+use crate::config::Role;
 use crate::orders::acceptor::Acceptor;
 
 /// Threads that answer requests. Handlers wait for the bus and the store most of the time.
@@ -84,6 +85,7 @@ pub fn serve(state: AppState, bind: SocketAddr) -> Result<Running, ServeError> {
         orders: Acceptor::new(state.store.clone(), state.orders.clone(), keep_keys),
         access: Access::new(&state.config.http),
         routes: openapi::Routes::new(&openapi::document()),
+        is_api: state.status.roles().contains(&Role::Api),
         stopping: stopping_seen,
         metrics: metrics::Memory::default(),
     });
@@ -130,14 +132,19 @@ fn app(
         InitError = (),
     >,
 > {
+    let is_api = local.is_api;
     App::new()
         .app_data(state)
         .app_data(local)
         .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
         .into_utoipa_app()
-        .configure(routes)
+        .configure(move |config| if is_api { routes(config) } else { probes(config) })
         .into_app()
-        .configure(admin::routes)
+        .configure(move |config| {
+            if is_api {
+                admin::routes(config);
+            }
+        })
         .default_service(web::to(envelope::no_route))
         .wrap(Compress::default())
         .wrap(from_fn(envelope::guard))

@@ -1,157 +1,57 @@
-//! `GET /api/system`: what this process is and does.
+//! `GET /api/system`: what all processes are and do, as far as this one knows.
+
+mod view;
+
+use std::time::Duration;
 
 use actix_web::{HttpResponse, get};
-use serde::Serialize;
-use utoipa::ToSchema;
+use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::problem::Problem;
-use super::{AppState, State};
-use crate::bus::TopicPartition;
-use crate::status::{self, PartitionStatus};
+use super::{AppState, Local, State};
+use crate::bus::{Topic, TopicPartition};
+use crate::processes::{PartitionInfo, Process, TotalsInfo};
+use crate::status;
+use crate::store::model::PartitionRow;
 use crate::time::Timestamp;
+use view::{Actor, Delivery, FeedView, Kind, Partition, ProcessView, System, Unready};
 
-/// What this process is and does.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct System {
-    /// Tillstream's version.
-    version: &'static str,
-    /// What this process takes on.
-    roles: Vec<&'static str>,
-    /// Since it started.
-    uptime_seconds: u64,
-    /// The bus.
-    bus: Kind,
-    /// The store.
-    store: Kind,
-    /// Partitions that this process owns.
-    partitions: Vec<Partition>,
-    /// Long-lived actors.
-    actors: Vec<Actor>,
-    /// Sums since the process started.
-    totals: Totals,
-    /// The live feed.
-    feed: FeedView,
-    /// Resident memory; null where the system does not tell.
-    rss_bytes: Option<u64>,
-    /// Parts that cannot work now, with the reason.
-    unready: Vec<Unready>,
-}
+/// Bus or store are given up after this: an old figure is better than no page.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A partition holds the clock if it is the last one, and so far behind the first.
+const BEHIND_MS: i64 = 1000;
 
-/// Which implementation it is.
-#[derive(Debug, Serialize, ToSchema)]
-struct Kind {
-    /// `embedded`, `kafka`, `sqlite` or `mysql`.
-    kind: &'static str,
-}
-
-/// One partition.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the API's name")]
-struct Partition {
-    /// `pos.events` or `pos.events.rekeyed`.
-    topic: &'static str,
-    /// Its number.
-    partition: u32,
-    /// Who applies it, such as `shard-0`.
-    owner: String,
-    /// First offset that is not committed.
-    next_offset: i64,
-    /// One past the last offset on the bus.
-    end_offset: i64,
-    /// Records that are not committed.
-    lag: i64,
-    /// The partition's clock; null before the first event.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    clock: Option<Timestamp>,
-}
-
-/// One long-lived actor.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct Actor {
-    /// Its name.
-    name: String,
-    /// How often it was started again.
-    restarts: u64,
-    /// Why, the last time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<String>,
-}
-
-/// Sums since the process started.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct Totals {
-    /// Distinct valid events from terminals.
-    events: u64,
-    /// Duplicates that were dropped.
-    duplicates: u64,
-    /// Jumps in a terminal's sequence.
-    gaps: u64,
-    /// Dead letters.
-    dead_letters: u64,
-    /// Events that plugins published.
-    derived: u64,
-    /// Transactions.
-    commits: u64,
-}
-
-/// The live feed.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct FeedView {
-    /// Another one for every start of the process.
-    feed_id: String,
-    /// Who reads along.
-    clients: usize,
-    /// First `seq` that is still there.
-    oldest: u64,
-    /// Last `seq`.
-    newest: u64,
-}
-
-/// A part that cannot work now.
-#[derive(Debug, Serialize, ToSchema)]
-struct Unready {
-    /// Which.
-    part: &'static str,
-    /// Why, and what to do.
-    message: String,
-}
-
-/// What this process is and does.
-#[utoipa::path(tag = "system", responses((status = 200, description = "The process", body = System)))]
+/// What all processes are and do.
+///
+/// `partitions`, `delivery` and `totals` are about all processes that share bus and store; `actors` and `unready` name the
+/// process where there are several. Of other processes it is what their last heartbeat told, at most some seconds ago.
+#[utoipa::path(tag = "system", responses((status = 200, description = "The system", body = System)))]
 #[get("/api/system")]
-pub(super) async fn show(state: State) -> Result<HttpResponse, Problem> {
-    let mut partitions = Vec::new();
-    for (partition, figures) in state.status.partitions() {
-        partitions.push(partition_view(&state, partition, &figures).await);
-    }
-    let status = &state.status;
+pub(super) async fn show(state: State, local: actix_web::web::Data<Local>) -> Result<HttpResponse, Problem> {
+    let processes = state.processes.all();
+    let partitions = partitions(&state, &processes).await;
+    let delivery = delivery(&state, &local, &processes).await;
+    let alive = || processes.iter().filter(|process| process.is_alive);
+    let this = &processes[0];
     let extent = state.feed.extent();
-    let totals = &status.totals;
+    let views = processes.iter().map(|process| ProcessView::new(process, process.id == this.id, &partitions)).collect();
+    let is_alone = processes.len() == 1;
+    let name = |process: &Process| (!is_alone).then(|| process.id.clone());
     Ok(HttpResponse::Ok().json(System {
         version: env!("CARGO_PKG_VERSION"),
-        roles: status.roles().iter().map(|role| role.as_str()).collect(),
-        uptime_seconds: status.uptime_seconds(),
+        process: this.id.clone(),
+        roles: state.status.roles().iter().map(|role| role.as_str()).collect(),
+        uptime_seconds: state.status.uptime_seconds(),
         bus: Kind { kind: state.config.bus.kind.as_str() },
         store: Kind { kind: state.config.store.url.kind() },
         partitions,
-        actors: status
-            .actors()
-            .into_iter()
-            .map(|(name, actor)| Actor { name, restarts: actor.restarts.get(), last_error: actor.last_error() })
+        processes: views,
+        actors: alive()
+            .flat_map(|process| process.info.actors.iter().map(|actor| Actor::new(actor, name(process))))
             .collect(),
-        totals: Totals {
-            events: totals.events.get(),
-            duplicates: totals.duplicates.get(),
-            gaps: totals.gaps.get(),
-            dead_letters: totals.dead_letters.get(),
-            derived: totals.derived.get(),
-            commits: totals.commits.get(),
-        },
+        totals: alive().fold(TotalsInfo::default(), |sum, process| sum.plus(process.info.totals)),
+        delivery,
         feed: FeedView {
             feed_id: state.feed.id().to_owned(),
             clients: state.feed.readers(),
@@ -159,22 +59,101 @@ pub(super) async fn show(state: State) -> Result<HttpResponse, Problem> {
             newest: extent.newest,
         },
         rss_bytes: status::rss_bytes(),
-        unready: status.unready().into_iter().map(|(part, message)| Unready { part, message }).collect(),
+        unready: alive()
+            .flat_map(|process| process.info.unready.iter().map(|part| Unready::new(part, name(process))))
+            .collect(),
     }))
 }
 
-async fn partition_view(state: &AppState, partition: TopicPartition, figures: &PartitionStatus) -> Partition {
+/// Every partition of `pos.events` and `pos.events.rekeyed` that somebody has ever taken.
+async fn partitions(state: &AppState, processes: &[Process]) -> Vec<Partition> {
+    let rows = timeout(PATIENCE, state.store.partitions()).await.ok().and_then(Result::ok).unwrap_or_default();
+    let topics = [Topic::Events, Topic::Rekeyed];
+    let places = topics.iter().flat_map(|&topic| {
+        (0..topic.partitions(state.bus.partitions())).map(move |number| TopicPartition::new(topic, number))
+    });
+    let known = places.map(|place| {
+        let row = rows.iter().find(|row| row.partition == place);
+        (place, row, owner(place, row, processes))
+    });
+    let known: Vec<_> = known.filter(|(_, row, owner)| row.is_some() || owner.is_some()).collect();
+    let ends = join_all(known.iter().map(|(place, ..)| timeout(PATIENCE, state.bus.bounds(*place)))).await;
+    let is_alone = processes.len() == 1;
+    let mut partitions: Vec<Partition> = known
+        .into_iter()
+        .zip(ends)
+        .map(|((place, row, owner), end)| {
+            let end = end.ok().and_then(Result::ok).map(|bounds| bounds.high);
+            partition(place, row, owner, end, is_alone)
+        })
+        .collect();
+    mark_who_holds_the_clock(&mut partitions);
+    partitions
+}
+
+/// The living process that took the partition last, and what it says of it.
+fn owner<'a>(
+    place: TopicPartition,
+    row: Option<&PartitionRow>,
+    processes: &'a [Process],
+) -> Option<(&'a Process, &'a PartitionInfo)> {
+    let claims = processes.iter().filter(|process| process.is_alive).flat_map(|process| {
+        let of_process = process.info.partitions.iter().filter(|info| info.place() == Some(place));
+        of_process.map(move |info| (process, info))
+    });
+    let newest = claims.max_by_key(|(_, info)| info.epoch)?;
+    row.is_none_or(|row| row.epoch <= newest.1.epoch).then_some(newest)
+}
+
+fn partition(
+    place: TopicPartition,
+    row: Option<&PartitionRow>,
+    owner: Option<(&Process, &PartitionInfo)>,
+    end: Option<i64>,
+    is_alone: bool,
+) -> Partition {
+    let (told_next, told_end, told_clock) =
+        owner.map_or((0, 0, 0), |(_, info)| (info.next_offset, info.end_offset, info.clock));
+    let next_offset = row.map_or(told_next, |row| row.next_offset.max(told_next));
     // While the bus is away, what was seen last is better than no page.
-    let seen = figures.end_offset.get();
-    let end_offset = state.bus.bounds(partition).await.map_or(seen, |bounds| bounds.high.max(seen));
-    let next_offset = figures.next_offset.get();
+    let end_offset = end.unwrap_or(0).max(told_end).max(next_offset);
+    let clock = row.map_or(told_clock, |row| row.clock.as_millis().max(told_clock));
     Partition {
-        topic: partition.topic.name(),
-        partition: partition.partition,
-        owner: format!("shard-{}", figures.shard.get()),
+        topic: place.topic.name(),
+        partition: place.partition,
+        owner: owner.map(|(process, info)| {
+            let shard = format!("shard-{}", info.shard);
+            if is_alone { shard } else { format!("{}/{shard}", process.id) }
+        }),
+        process: owner.map(|(process, _)| process.id.clone()),
         next_offset,
         end_offset,
-        lag: (end_offset - next_offset).max(0),
-        clock: status::time_of(&figures.clock),
+        lag: end_offset - next_offset,
+        clock: (clock > 0).then(|| Timestamp::from_millis(clock)),
+        holds_clock: false,
     }
+}
+
+fn mark_who_holds_the_clock(partitions: &mut [Partition]) {
+    let clocks = || partitions.iter().filter(|one| one.topic == Topic::Events.name()).filter_map(|one| one.clock);
+    let (Some(lowest), Some(highest)) = (clocks().min(), clocks().max()) else {
+        return;
+    };
+    if highest.millis_since(lowest) < BEHIND_MS {
+        return;
+    }
+    for one in partitions.iter_mut().filter(|one| one.topic == Topic::Events.name()) {
+        one.holds_clock = one.clock == Some(lowest);
+    }
+}
+
+/// What waits for delivery, and how relays and dispatchers fare.
+async fn delivery(state: &AppState, local: &Local, processes: &[Process]) -> Delivery {
+    let asked = async { tokio::join!(state.store.outbox_backlog(), state.store.counts()) };
+    let (backlog, counts) = match timeout(PATIENCE, asked).await {
+        Ok((backlog, counts)) => (backlog.ok(), counts.ok()),
+        Err(_) => (None, None),
+    };
+    let oldest = backlog.as_ref().map(|backlog| local.metrics.outbox_age(backlog));
+    Delivery::new(processes, backlog.as_deref(), oldest, counts)
 }

@@ -36,14 +36,21 @@ pub struct ParsedRecord {
 /// Parses a record of `pos.events`, in structured or binary mode.
 #[must_use]
 pub fn parse(record: Record) -> ParsedRecord {
-    let binary = record.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("ce_specversion"));
-    let event = if binary {
+    let event = event_of(&record).map(Arc::new);
+    ParsedRecord { record, event }
+}
+
+/// The event in a record of `pos.events`, in structured or binary mode.
+///
+/// # Errors
+/// If it holds none that is valid.
+pub fn event_of(record: &Record) -> Result<Event, EventError> {
+    if record.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("ce_specversion")) {
         let headers = record.headers.iter().map(|(name, value)| (name.as_str(), &value[..]));
         Event::parse_binary(headers, &record.value)
     } else {
         Event::parse(&record.value)
-    };
-    ParsedRecord { record, event: event.map(Arc::new) }
+    }
 }
 
 impl ParsedRecord {

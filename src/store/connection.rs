@@ -70,6 +70,9 @@ pub(super) mod sqlite_dialect {
     pub(in crate::store) const LOCK_IN_SHARE_MODE: &str = "";
     /// Rows that a transaction has read may change before it writes them.
     pub(in crate::store) const HAS_SEVERAL_WRITERS: bool = false;
+    /// The database's clock.
+    pub(in crate::store) const SELECT_NOW: &str =
+        "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) AS now";
 }
 
 /// What MySQL does in its own way.
@@ -78,6 +81,9 @@ pub(super) mod mysql_dialect {
     pub(in crate::store) const LOCK_IN_SHARE_MODE: &str = " LOCK IN SHARE MODE";
     /// Rows that a transaction has read may change before it writes them.
     pub(in crate::store) const HAS_SEVERAL_WRITERS: bool = true;
+    /// The database's clock, whatever the session's time zone.
+    pub(in crate::store) const SELECT_NOW: &str =
+        "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(3)) DIV 1000 AS `now`";
 }
 
 /// Rows of a multi-row statement: with at most 17 columns it stays below SQLite's 32 766 binds, and the statement is short

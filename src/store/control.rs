@@ -56,6 +56,14 @@ impl Store {
         self.read(|database| on!(database, load_plugins())).await
     }
 
+    /// The settings epoch: raised with every change of any plugin or store.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn settings_epoch(&self) -> Result<i64, StoreError> {
+        self.read(|database| on!(database, settings_epoch_now())).await
+    }
+
     /// Adds plugins that the store does not know yet; those that it knows stay as they are. Answers the settings epoch, which
     /// is raised if anything was added.
     ///
@@ -142,6 +150,10 @@ queries! {
     fn unknown<'a>(db: &mut Db, rows: &'a [PluginRow]) -> QueryResult<Vec<&'a PluginRow>> {
         let known: Vec<String> = plugins::table.select(plugins::name).load(db)?;
         Ok(rows.iter().filter(|row| !known.contains(&row.name)).collect())
+    }
+
+    pub(in crate::store) fn settings_epoch_now(db: &mut Db) -> Result<i64, StoreError> {
+        Ok(settings_epoch::table.find(1).select(settings_epoch::epoch).first(db)?)
     }
 
     pub(in crate::store) fn insert_plugin_defaults(db: &mut Db, rows: &[PluginRow]) -> Result<i64, StoreError> {

@@ -37,7 +37,22 @@ impl Store {
     /// # Errors
     /// Only faults of the store.
     pub async fn http_due(&self, now: Timestamp, limit: usize) -> Result<Vec<HttpRow>, StoreError> {
-        self.read(move |database| on!(database, due(now, limit))).await
+        self.read(move |database| on!(database, due(now, limit, None))).await
+    }
+
+    /// As [`Store::http_due`], but only calls whose number leaves one of these remainders when divided by `slots`: several
+    /// dispatchers share the calls that way.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn http_due_in(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        slots: i64,
+        mine: Vec<i64>,
+    ) -> Result<Vec<HttpRow>, StoreError> {
+        self.read(move |database| on!(database, due(now, limit, Some((slots, &mine))))).await
     }
 
     /// Notes that an attempt failed and when the next one may be made. Nothing happens if the call is no longer there.
@@ -102,9 +117,23 @@ queries! {
         Ok(())
     }
 
-    pub(in crate::store) fn due(db: &mut Db, now: Timestamp, limit: usize) -> Result<Vec<HttpRow>, StoreError> {
+    pub(in crate::store) fn due(
+        db: &mut Db,
+        now: Timestamp,
+        limit: usize,
+        slots: Option<(i64, &[i64])>,
+    ) -> Result<Vec<HttpRow>, StoreError> {
+        // Diesel has no remainder; what is written here are numbers only.
+        let slots = slots.map_or_else(
+            || "1 = 1".to_owned(),
+            |(count, mine)| {
+                let mine: Vec<_> = mine.iter().map(ToString::to_string).collect();
+                format!("seq % {count} IN ({})", mine.join(", "))
+            },
+        );
         let rows: Vec<(String, i32, i64, Option<String>)> = http_calls::table
             .filter(http_calls::next_attempt_at.le(now.as_millis()))
+            .filter(diesel::dsl::sql::<diesel::sql_types::Bool>(&slots))
             .order((http_calls::next_attempt_at, http_calls::seq))
             .limit(i64::try_from(limit).unwrap_or(i64::MAX))
             .select((http_calls::effect, http_calls::attempts, http_calls::next_attempt_at, http_calls::error))

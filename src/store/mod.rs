@@ -18,11 +18,13 @@ mod dead_letters;
 mod entities;
 mod evidence;
 mod http_calls;
+mod leases;
 pub mod model;
 mod offsets;
 mod open;
 mod orders;
 mod outbox;
+mod processes;
 mod recommendations;
 mod records;
 mod schema;
@@ -42,10 +44,12 @@ pub use dead_letters::{DECISION_LETTERS_MAX, DeadLetterFilter, DeadLetterSelecti
 pub use entities::TimerRow;
 pub use evidence::MissingEvidence;
 pub use http_calls::HttpRow;
+pub use leases::{Lease, LeaseRequest};
 pub use model::*;
 pub use offsets::SettingsUse;
 pub use orders::*;
 pub use outbox::{LaneBacklog, lane};
+pub use processes::ProcessRow;
 pub use recommendations::RecommendationStat;
 pub use sessions::{SessionFilter, SessionGroup, SessionTotal};
 
@@ -56,8 +60,8 @@ use threads::{Durability, Queue};
 mod sqlite_queries {
     pub(in crate::store) use super::{
         audit::sqlite as audit, dead_letters::sqlite as dead_letters, entities::sqlite as entities,
-        http_calls::sqlite as http_calls, offsets::sqlite as offsets, orders::sqlite as orders,
-        outbox::sqlite as outbox, records::sqlite as records,
+        http_calls::sqlite as http_calls, leases::sqlite as leases, offsets::sqlite as offsets,
+        orders::sqlite as orders, outbox::sqlite as outbox, records::sqlite as records,
     };
 }
 
@@ -65,8 +69,8 @@ mod sqlite_queries {
 mod mysql_queries {
     pub(in crate::store) use super::{
         audit::mysql as audit, dead_letters::mysql as dead_letters, entities::mysql as entities,
-        http_calls::mysql as http_calls, offsets::mysql as offsets, orders::mysql as orders, outbox::mysql as outbox,
-        records::mysql as records,
+        http_calls::mysql as http_calls, leases::mysql as leases, offsets::mysql as offsets, orders::mysql as orders,
+        outbox::mysql as outbox, records::mysql as records,
     };
 }
 

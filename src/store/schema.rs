@@ -248,3 +248,14 @@ diesel::table! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(orders, order_outbox, order_deliveries);
+
+diesel::table! {
+    processes (id) {
+        id -> Text,
+        started_at -> BigInt,
+        heartbeat_at -> BigInt,
+        info -> Text,
+    }
+}
+
+diesel::table! { leases (name) { name -> Text, owner -> Text, expires_at -> BigInt, } }

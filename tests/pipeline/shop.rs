@@ -127,7 +127,8 @@ impl Shop {
         self.start(AppOptions { until_caught_up: true, ..AppOptions::default() }).await
     }
 
-    async fn start(&self, options: AppOptions) -> Open {
+    /// Starts it in its own way.
+    pub(crate) async fn start(&self, options: AppOptions) -> Open {
         let config = Arc::new(self.config.clone());
         let begun = Instant::now();
         loop {

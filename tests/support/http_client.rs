@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use tillstream::bus::embedded::EmbeddedBus;
 use tillstream::config::{Config, Role};
 use tillstream::control::Control;
+use tillstream::delivery::Delivery;
 use tillstream::feed::Feed;
 use tillstream::http::{AppState, Running, serve};
 use tillstream::orders::OrderSignals;
 use tillstream::plugins::defaults::Defaults;
+use tillstream::processes::{Identity, Processes};
 use tillstream::status::Status;
 use tillstream::store::Store;
 use tokio_tungstenite::tungstenite::Message;
@@ -55,7 +57,9 @@ impl Client {
         let config = Arc::new(Config::default());
         let (kept_store, kept_control) = (store.clone(), Arc::clone(&control));
         let orders = OrderSignals::default();
-        let state = AppState { config, bus, store, control, feed: feed.clone(), status, orders };
+        let identity = Identity::new();
+        let processes = Processes::new(identity, store.clone(), Arc::clone(&status), Delivery::default(), false);
+        let state = AppState { config, bus, store, control, feed: feed.clone(), status, orders, processes };
         let server = serve(state, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         Self {
             http: reqwest::Client::new(),

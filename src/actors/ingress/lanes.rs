@@ -41,9 +41,18 @@ pub(super) struct Lanes {
     waiting: BTreeMap<usize, usize>,
     /// Shards with a clock that other scopes have not been told.
     untold: BTreeSet<usize>,
+    /// Partitions of `pos.events` in all, whoever owns them.
+    partitions: usize,
+    /// By shard: the lowest and the highest clock of all partitions as chunks have told.
+    told: BTreeMap<usize, (Timestamp, Timestamp)>,
 }
 
 impl Lanes {
+    /// None of so many partitions is owned yet.
+    pub(super) fn new(partitions: u32) -> Self {
+        Self { partitions: partitions as usize, ..Self::default() }
+    }
+
     /// A shard has taken a partition over and stands here.
     pub(super) fn take(&mut self, shard: usize, row: &PartitionRow) {
         let lane = LaneState {
@@ -70,6 +79,7 @@ impl Lanes {
         self.lanes.retain(|_, lane| lane.shard != shard);
         self.waiting.remove(&shard);
         self.untold.remove(&shard);
+        self.told.remove(&shard);
     }
 
     /// Something was appended somewhere.
@@ -149,6 +159,9 @@ impl Lanes {
     /// other scopes do not know yet.
     pub(super) fn reported(&mut self, shard: usize, report: &CommitReport) {
         self.waiting.insert(shard, report.waiting);
+        if let Some(told) = report.told {
+            self.told.insert(shard, told);
+        }
         if report.untold {
             self.untold.insert(shard);
         } else {
@@ -180,14 +193,21 @@ impl Lanes {
         self.lanes.iter().map(|(place, lane)| (*place, lane))
     }
 
-    /// The highest clock of all partitions.
+    /// The highest clock of all partitions. Those of other processes count as far as chunks have told of them.
     pub(super) fn highest_clock(&self) -> Timestamp {
-        self.lanes.values().map(|lane| lane.clock).max().unwrap_or_default()
+        let own = self.lanes.values().map(|lane| lane.clock);
+        own.chain(self.told.values().map(|(_, highest)| *highest)).max().unwrap_or_default()
     }
 
+    /// The lowest clock of all partitions, as [`Lanes::highest_clock`].
     fn lowest_clock(&self) -> Timestamp {
         let sources = self.lanes.iter().filter(|(place, _)| place.topic == Topic::Events);
-        sources.map(|(_, lane)| lane.clock).min().unwrap_or_default()
+        let own = sources.clone().map(|(_, lane)| lane.clock).min().unwrap_or_default();
+        if sources.count() == self.partitions {
+            // What is known at first hand is newer than what chunks tell.
+            return own;
+        }
+        self.told.values().map(|(lowest, _)| *lowest).min().map_or(own, |told| own.min(told))
     }
 
     /// True if everything that was read is committed and nothing more was there.

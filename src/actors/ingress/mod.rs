@@ -28,6 +28,15 @@ use ticks::Ticks;
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// How long batches in flight may take to finish on shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Taking partitions over may last so long before the process counts as not ready.
+const TAKING_OVER: Duration = Duration::from_secs(2);
+/// The part of the process that this is, where readiness is told.
+const PART: &str = "processor";
+
+const NOT_A_MEMBER: &str = "the bus has not let this process into its group yet; wait some seconds, then look at the bus \
+                            and at bus.group";
+const NOT_TAKEN: &str =
+    "partitions are still being taken over; wait some seconds, then look at the store and at the log";
 
 /// How ingress works.
 #[derive(Clone)]
@@ -66,6 +75,12 @@ struct Ingress {
     shards: Shards,
     ticks: Ticks,
     closing: Option<Closing>,
+    /// The group has let this process in, with whatever partitions.
+    is_member: bool,
+    /// Since when some shard that has partitions does not run.
+    down_since: Option<Instant>,
+    /// What was told last of being ready.
+    unready: Option<&'static str>,
     in_flight: FuturesUnordered<LocalBoxFuture<'static, Ended>>,
 }
 
@@ -79,13 +94,21 @@ pub async fn run(
     signals: IngressSignals,
     crashes: Crashes,
 ) -> Result<(), String> {
-    let consumer = context.bus.consumer().map_err(|error| error.to_string())?;
+    let status = Arc::clone(&context.status);
+    status.set_unready(PART, Some(NOT_A_MEMBER.to_owned()));
+    let consumer = context.bus.consumer().map_err(|error| {
+        status.set_unready(PART, Some(format!("{error}; trying again")));
+        error.to_string()
+    })?;
     let shards = Shards::new(context.clone(), options.shards, crashes);
     let mut ingress = Ingress {
-        lanes: Lanes::default(),
+        lanes: Lanes::new(context.bus.partitions()),
         shards,
         ticks: Ticks::new(Arc::clone(&context.bus)),
         closing: options.until_caught_up.then(Closing::default),
+        is_member: false,
+        down_since: None,
+        unready: Some(NOT_A_MEMBER),
         in_flight: FuturesUnordered::new(),
         consumer,
         context,
@@ -96,6 +119,9 @@ pub async fn run(
     ingress.drain().await;
     ingress.shards.stop();
     ingress.consumer.leave().await;
+    if let Err(error) = &result {
+        status.set_unready(PART, Some(format!("{error}; trying again")));
+    }
     result
 }
 
@@ -121,6 +147,7 @@ impl Ingress {
         match event {
             ConsumerEvent::Assigned(partitions) => {
                 tracing::info!(?partitions, "partitions assigned");
+                self.is_member = true;
                 self.shards.assign(&partitions, &mut self.lanes);
             }
             ConsumerEvent::Revoked(partitions) => {
@@ -186,7 +213,26 @@ impl Ingress {
         });
     }
 
+    /// Tells whether events are being processed as far as it depends on this process.
+    fn tell_readiness(&mut self) {
+        if self.shards.all_up() {
+            self.down_since = None;
+        }
+        let unready = if !self.is_member {
+            Some(NOT_A_MEMBER)
+        } else if !self.shards.all_up() && self.down_since.get_or_insert_with(Instant::now).elapsed() > TAKING_OVER {
+            Some(NOT_TAKEN)
+        } else {
+            None
+        };
+        if unready != self.unready {
+            self.unready = unready;
+            self.context.status.set_unready(PART, unready.map(ToOwned::to_owned));
+        }
+    }
+
     async fn keep_house(&mut self) -> Result<(), BusError> {
+        self.tell_readiness();
         self.lanes.read_clocks(&self.context.status);
         for shard in self.shards.idle() {
             // Clocks that no chunk has told yet go out even if nothing else is to be done.

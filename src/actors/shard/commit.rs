@@ -12,6 +12,7 @@ use crate::effect::LogLine;
 use crate::feed::FeedItem;
 use crate::status::COMMIT_DURATION;
 use crate::store::model::{Commit, StoreError};
+use crate::time::Timestamp;
 
 /// Batches between two stages.
 const STAGE_QUEUE: usize = 1;
@@ -65,6 +66,9 @@ pub struct CommitReport {
     pub waiting: usize,
     /// A clock has moved on since other scopes were last told.
     pub untold: bool,
+    /// The lowest and the highest clock of all partitions of `pos.events`, those of other processes included, as far as
+    /// chunks have told of them.
+    pub told: Option<(Timestamp, Timestamp)>,
 }
 
 /// A batch that has been applied and waits to be made durable.
@@ -106,6 +110,8 @@ async fn append_stage(
                 Err(BusError::Unavailable(why)) => {
                     context.status.set_unready("bus", Some(format!("{why}; trying again")));
                     if batch.done.is_closed() {
+                        // Whoever takes over finds out for itself.
+                        context.status.set_unready("bus", None);
                         return;
                     }
                     tokio::time::sleep(Duration::from_millis(wait_ms)).await;
@@ -198,6 +204,8 @@ async fn commit_with_patience(
                 }
                 context.status.set_unready("store", Some(format!("{why}; trying again")));
                 if done.is_closed() {
+                    // Whoever takes over finds out for itself.
+                    context.status.set_unready("store", None);
                     return Err(ShardFault::Failed("stopped".to_owned()));
                 }
                 tokio::time::sleep(Duration::from_millis(wait_ms)).await;

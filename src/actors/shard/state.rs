@@ -104,6 +104,7 @@ impl ShardState {
             };
             let status = self.context.status.partition(row.partition);
             status.shard.set(i64::try_from(self.index).unwrap_or_default());
+            status.epoch.set(row.epoch);
             status.next_offset.set(row.next_offset);
             status.clock.set(row.clock.as_millis());
             self.context.bus.set_floor(row.partition, row.next_offset);
@@ -301,6 +302,8 @@ impl ShardState {
         }
         assembly.report.waiting = self.partitions.values().map(Owned::waiting).sum();
         assembly.report.untold = self.partitions.values().any(Owned::has_untold_clock);
+        let told = self.partitions.values().filter_map(Owned::told_clocks);
+        assembly.report.told = told.reduce(|(low, high), (lower, higher)| (low.min(lower), high.max(higher)));
         let (done, committed) = oneshot::channel();
         let batch = assembly.finish(floors, done);
         let committer =
@@ -341,6 +344,14 @@ impl Owned {
     /// True if other scopes do not know this partition's clock yet.
     fn has_untold_clock(&self) -> bool {
         matches!(&self.lane, Lane::Source(source) if source.has_untold_clock())
+    }
+
+    /// The lowest and the highest clock that chunks have told of.
+    fn told_clocks(&self) -> Option<(Timestamp, Timestamp)> {
+        match &self.lane {
+            Lane::Source(_) => None,
+            Lane::Merge(buffer) => Some((buffer.released(), buffer.highest_clock())),
+        }
     }
 
     /// How many events wait for other partitions.

@@ -34,7 +34,8 @@ impl Scene {
         let notices = Arc::clone(&self.notices);
         let endpoints = Endpoints { customers: url.map(Secret::new) };
         let (wake, relay) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        Dispatcher::new(self.store.clone(), endpoints, wake, relay, move |notice| notices.lock().unwrap().push(notice))
+        let listener = move |notice| notices.lock().unwrap().push(notice);
+        Dispatcher::new(self.store.clone(), endpoints, wake, relay, None, listener)
     }
 
     async fn ask(&self, effects: Vec<HttpEffect>) {

@@ -22,7 +22,7 @@ impl Scene {
     }
 
     fn relay(&self) -> Arc<Relay> {
-        Relay::new(self.store.clone(), Arc::new(self.bus.clone()), Arc::clone(&self.wake))
+        Relay::new(self.store.clone(), Arc::new(self.bus.clone()), Arc::clone(&self.wake), None)
     }
 
     async fn write(&self, lane: &str, seq: i64, records: Vec<NewRecord>) {
@@ -152,6 +152,6 @@ async fn a_commit_wakes_the_relay() {
     let written = Instant::now();
     scene.write("pos.events/0", 1, vec![record(0, "one")]).await;
     consumer.next().await.unwrap();
-    assert!(written.elapsed() < POLL, "it did not wait for its poll");
+    assert!(written.elapsed() < Patience::alone().pause(), "it did not wait for its poll");
     running.abort();
 }

@@ -67,6 +67,11 @@ pub const FAMILIES: &[Family] = &[
     gauge("tillstream_dead_letters_open", "Dead letters on which nobody has decided."),
     counter("tillstream_dead_letters_total", "Dead letters written."),
     counter("tillstream_derived_events_total", "Events that plugins published."),
+    gauge("tillstream_dispatcher_breaker_open", "1 while calls to a remote system are paused since too many failed."),
+    counter(
+        "tillstream_dispatcher_calls_total",
+        "HTTP calls of plugins by outcome: answered, failed, retried, cached.",
+    ),
     counter("tillstream_duplicates_total", "Events that had been there before and were dropped."),
     counter("tillstream_events_total", "Distinct valid events of terminals that were applied."),
     gauge("tillstream_feed_clients", "Who follows the live feed."),
@@ -84,7 +89,7 @@ pub const FAMILIES: &[Family] = &[
     counter("tillstream_http_requests_total", "Requests that were answered, by method, route and status."),
     gauge("tillstream_outbox_oldest_seconds", "For how long, at least, the oldest record of the outbox has waited."),
     gauge("tillstream_outbox_records", "Records that are committed and wait to be put on the bus."),
-    gauge("tillstream_part_ready", "1 if this part of the process can work: bus, store."),
+    gauge("tillstream_part_ready", "1 if this part of the process can work: bus, store, and each role but the API."),
     gauge(
         "tillstream_partition_clock_seconds",
         "Clock of an owned partition, in seconds since 1970: the time that plugins know.",
@@ -100,7 +105,10 @@ pub const FAMILIES: &[Family] = &[
     ),
     gauge("tillstream_plugin_active", "1 if the plugin is switched on."),
     gauge("tillstream_plugin_faulty", "1 if the plugin is switched on and cannot run: its settings are wrong."),
+    gauge("tillstream_processes", "Living processes with a role, as this process knows."),
     gauge("tillstream_ready", "1 if the process can do its work, as /health/ready says."),
+    gauge("tillstream_relay_parked_lanes", "Lanes of the outbox whose next record the bus refuses."),
+    counter("tillstream_relay_records_total", "Records that the relay put on the bus."),
     counter("tillstream_sequence_gaps_total", "Jumps in a terminal's sequence."),
     counter(
         "tillstream_stage_seconds_total",

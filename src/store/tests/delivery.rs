@@ -1,7 +1,9 @@
 //! What waits for delivery: the outbox and HTTP calls.
 
+use std::time::Duration;
+
 use super::*;
-use crate::store::{LaneBacklog, lane};
+use crate::store::{LaneBacklog, Lease, LeaseRequest, lane};
 
 #[tokio::test]
 async fn a_lane_is_read_in_order_and_cleared_up_to_a_place() {
@@ -89,5 +91,68 @@ async fn many_people_at_once_share_a_sync_and_lose_nothing() {
         }
         let rows = store.outbox_after(lane::DISPATCH, 0, 1000).await.unwrap();
         assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), (1..=100).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn two_dispatchers_that_share_the_slots_see_every_call_once() {
+    for Fixture { store, .. } in fixtures().await {
+        let mut commit = taken(&store, 10).await;
+        commit.http = (0..10).map(|number| call(&format!("h{number}"))).collect();
+        commit_now(&store, commit).await;
+        let mut seen = Vec::new();
+        for slots in [vec![0, 2], vec![1], vec![3]] {
+            let rows = store.http_due_in(Timestamp::from_millis(9), 100, 4, slots).await.unwrap();
+            assert!(!rows.is_empty());
+            seen.extend(rows.into_iter().map(|row| row.effect.id));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..10).map(|number| format!("h{number}")).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_lease_has_one_holder_until_it_is_given_back_or_runs_out() {
+    for Fixture { store, .. } in fixtures().await {
+        let request = |owner: &str, hold: u64| LeaseRequest {
+            prefix: "relay:".to_owned(),
+            owner: owner.to_owned(),
+            take: vec!["relay:a".to_owned(), "relay:b".to_owned()],
+            give: Vec::new(),
+            hold: Duration::from_millis(hold),
+        };
+        let lease = |name: &str, owner: &str| Lease { name: name.to_owned(), owner: owner.to_owned() };
+        let held_by_one = [lease("relay:a", "one"), lease("relay:b", "one")];
+        assert_eq!(store.lease(request("one", 60_000)).await.unwrap(), held_by_one);
+        assert_eq!(store.lease(request("two", 60_000)).await.unwrap(), held_by_one);
+        let gives = LeaseRequest { take: Vec::new(), give: vec!["relay:a".to_owned()], ..request("one", 1) };
+        store.lease(gives).await.unwrap();
+        let mut held = store.lease(request("two", 60_000)).await.unwrap();
+        while held.iter().any(|lease| lease.owner == "one") {
+            held = store.lease(request("two", 60_000)).await.unwrap();
+        }
+        assert_eq!(held, [lease("relay:a", "two"), lease("relay:b", "two")]);
+        store.release_leases("two").await.unwrap();
+        assert_eq!(store.lease(request("one", 60_000)).await.unwrap(), held_by_one);
+    }
+}
+
+#[tokio::test]
+async fn processes_are_listed_until_they_stop_or_have_been_silent_for_long() {
+    for Fixture { store, .. } in fixtures().await {
+        let (early, late) = (Timestamp::from_millis(1), Timestamp::from_millis(2));
+        store.heartbeat("b", late, "{}".to_owned(), Duration::from_mins(1)).await.unwrap();
+        store.heartbeat("a", early, "old".to_owned(), Duration::from_mins(1)).await.unwrap();
+        let rows = store.heartbeat("a", early, "new".to_owned(), Duration::from_mins(1)).await.unwrap();
+        let listed: Vec<_> = rows.iter().map(|row| (row.id.as_str(), row.info.as_str())).collect();
+        assert_eq!(listed, [("a", "new"), ("b", "{}")]);
+        assert!(rows.iter().all(|row| row.silent < Duration::from_secs(30)), "{rows:?}");
+        store.process_stopped("a").await.unwrap();
+        assert_eq!(store.processes().await.unwrap().len(), 1);
+        let mut rows = store.processes().await.unwrap();
+        while rows.iter().any(|row| row.id == "b") {
+            rows = store.heartbeat("c", late, "{}".to_owned(), Duration::from_millis(1)).await.unwrap();
+        }
+        assert_eq!(rows.len(), 1);
     }
 }

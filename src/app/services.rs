@@ -1,0 +1,179 @@
+//! Which long-lived services a process runs, by its roles, each under the supervisor.
+
+use std::sync::Arc;
+
+use actix::Addr;
+use tokio::sync::watch;
+
+use super::Parts;
+use crate::actors::ingress::{self, IngressOptions, IngressSignals};
+use crate::actors::supervisor::{Crashes, Factory, Supervisor, Watch};
+use crate::config::{Config, Role};
+use crate::delivery::dispatcher::{Dispatcher, Endpoints};
+use crate::delivery::relay::Relay;
+use crate::delivery::{Delivery, evidence, retention};
+use crate::feed::{Feed, remote};
+use crate::processes::{Identity, Processes};
+
+/// Makes what delivers in this process. Where others share the work, each takes a part of it.
+pub(super) fn delivery(parts: &Parts, identity: &Identity, config: &Config) -> Delivery {
+    let context = &parts.context;
+    let leases = |role, prefix| parts.is_shared.then(|| identity.leases(&context.store, role, prefix));
+    let relay = parts.roles.contains(&Role::Relay).then(|| {
+        let leases = leases(Role::Relay, "relay:");
+        Relay::new(context.store.clone(), Arc::clone(&context.bus), Arc::clone(&context.outbox), leases)
+    });
+    let dispatcher = parts.roles.contains(&Role::Dispatcher).then(|| {
+        let feed = context.feed.clone();
+        Dispatcher::new(
+            context.store.clone(),
+            Endpoints { customers: config.customers.url.clone() },
+            Arc::clone(&context.calls),
+            Arc::clone(&context.outbox),
+            leases(Role::Dispatcher, "calls:"),
+            move |notice| feed.publish(vec![notice.into()]),
+        )
+    });
+    Delivery { relay, dispatcher }
+}
+
+/// Everything but ingress, which the process starts last.
+pub(super) fn start(
+    supervisor: &Addr<Supervisor>,
+    parts: &Parts,
+    identity: &Identity,
+    processes: &Arc<Processes>,
+    public_feed: &Feed,
+) {
+    let has = |role| parts.roles.contains(&role);
+    watch_processes(supervisor, processes);
+    watch_delivery(supervisor, processes.delivery());
+    if parts.is_shared {
+        watch_control(supervisor, parts);
+        if has(Role::Processor) || has(Role::Dispatcher) {
+            watch_feed_forward(supervisor, parts);
+        }
+        if has(Role::Api) {
+            watch_feed_follow(supervisor, parts, public_feed);
+        }
+    }
+    if has(Role::Processor) {
+        watch_evidence(supervisor, parts, identity);
+        watch_retention(supervisor, parts);
+    }
+}
+
+fn ended(what: &str) -> Result<(), String> {
+    Err(format!("{what} ended"))
+}
+
+fn watch_processes(supervisor: &Addr<Supervisor>, processes: &Arc<Processes>) {
+    let processes = Arc::clone(processes);
+    let factory: Factory = Box::new(move || {
+        let processes = Arc::clone(&processes);
+        Box::pin(async move {
+            processes.run().await;
+            ended("the list of processes")
+        })
+    });
+    supervisor.do_send(Watch { name: "processes", factory });
+}
+
+fn watch_delivery(supervisor: &Addr<Supervisor>, delivery: &Delivery) {
+    if let Some(relay) = delivery.relay.clone() {
+        let factory: Factory = Box::new(move || {
+            let relay = Arc::clone(&relay);
+            Box::pin(async move { Err(relay.run().await.to_string()) })
+        });
+        supervisor.do_send(Watch { name: "relay", factory });
+    }
+    if let Some(dispatcher) = delivery.dispatcher.clone() {
+        let factory: Factory = Box::new(move || {
+            let dispatcher = Arc::clone(&dispatcher);
+            Box::pin(async move {
+                dispatcher.run().await;
+                ended("the dispatcher")
+            })
+        });
+        supervisor.do_send(Watch { name: "dispatcher", factory });
+    }
+}
+
+fn watch_control(supervisor: &Addr<Supervisor>, parts: &Parts) {
+    let context = parts.context.clone();
+    let factory: Factory = Box::new(move || {
+        let (control, bus) = (Arc::clone(&context.control), Arc::clone(&context.bus));
+        Box::pin(async move {
+            control.watch(bus).await;
+            ended("the watch over settings")
+        })
+    });
+    supervisor.do_send(Watch { name: "control", factory });
+}
+
+fn watch_feed_forward(supervisor: &Addr<Supervisor>, parts: &Parts) {
+    let context = parts.context.clone();
+    let factory: Factory = Box::new(move || {
+        let (feed, bus) = (context.feed.clone(), Arc::clone(&context.bus));
+        Box::pin(async move {
+            remote::forward(&feed, &*bus).await;
+            ended("what the feed tells others")
+        })
+    });
+    supervisor.do_send(Watch { name: "feed-out", factory });
+}
+
+fn watch_feed_follow(supervisor: &Addr<Supervisor>, parts: &Parts, public_feed: &Feed) {
+    let (bus, feed) = (Arc::clone(&parts.context.bus), public_feed.clone());
+    let factory: Factory = Box::new(move || {
+        let (bus, feed) = (Arc::clone(&bus), feed.clone());
+        Box::pin(async move {
+            remote::follow(&feed, bus).await;
+            ended("the feed of all processes")
+        })
+    });
+    supervisor.do_send(Watch { name: "feed-in", factory });
+}
+
+fn watch_evidence(supervisor: &Addr<Supervisor>, parts: &Parts, identity: &Identity) {
+    let (context, identity, is_shared) = (parts.context.clone(), identity.clone(), parts.is_shared);
+    let factory: Factory = Box::new(move || {
+        let (store, bus) = (context.store.clone(), Arc::clone(&context.bus));
+        let leases = is_shared.then(|| identity.leases(&store, Role::Processor, "task:"));
+        Box::pin(async move { evidence::run(&store, &*bus, leases.as_ref()).await })
+    });
+    supervisor.do_send(Watch { name: "evidence", factory });
+}
+
+fn watch_retention(supervisor: &Addr<Supervisor>, parts: &Parts) {
+    let context = parts.context.clone();
+    let factory: Factory = Box::new(move || {
+        let bus = Arc::clone(&context.bus);
+        Box::pin(async move { retention::run(&*bus).await })
+    });
+    supervisor.do_send(Watch { name: "retention", factory });
+}
+
+/// Reading and applying events, for role `processor`.
+pub(super) fn watch_ingress(
+    supervisor: &Addr<Supervisor>,
+    parts: &Parts,
+    options: IngressOptions,
+    signals: IngressSignals,
+    crashes: &Crashes,
+    gone: Arc<watch::Sender<bool>>,
+) {
+    let (context, crashes) = (parts.context.clone(), crashes.clone());
+    let factory: Factory = Box::new(move || {
+        let run = ingress::run(context.clone(), options.clone(), signals.clone(), crashes.clone());
+        let gone = Arc::clone(&gone);
+        Box::pin(async move {
+            let result = run.await;
+            if result.is_ok() {
+                gone.send_replace(true);
+            }
+            result
+        })
+    });
+    supervisor.do_send(Watch { name: "ingress", factory });
+}
