@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::checkpoint::{self, Wake};
 use super::chunk::ChunkWriter;
 use super::error::bus_error;
-use super::log::{self, Ends, SqlResult};
+use super::log::{self, Ends, PAGE_BYTES, SqlResult};
 use super::shared::{Shared, WAITING_KB_MAX, closed};
 use super::slots::Slot;
 use super::{RetentionOptions, opening_error, retention};
@@ -109,6 +109,17 @@ struct Written {
     ends: Vec<(Slot, Ends)>,
     lanes: HashMap<String, i64>,
     stored_bytes: i64,
+    /// About how much the write-ahead log grew.
+    wal_bytes: i64,
+}
+
+impl Written {
+    /// Counts a chunk that was stored. The write-ahead log takes whole pages: the chunk's, and those of table and index
+    /// that lead to it. Where little is appended at a time they are most of what is written.
+    fn count(&mut self, bytes: i64) {
+        self.stored_bytes += bytes;
+        self.wal_bytes += (bytes / PAGE_BYTES + 3) * PAGE_BYTES;
+    }
 }
 
 /// The state of the appender thread.
@@ -212,7 +223,7 @@ impl Appender {
                 for (append, offsets) in group.into_iter().zip(written.offsets) {
                     let _ = append.done.send(Ok(offsets));
                 }
-                self.bound_wal(written.stored_bytes);
+                self.bound_wal(written.wal_bytes);
             }
             Err(error) => {
                 tracing::warn!(%error, calls = group.len(), "records could not be appended");
@@ -248,14 +259,14 @@ impl Appender {
                             .or_insert_with(|| OpenPartition { ends: this.ends[slots.index(*slot)], writer: None });
                         offsets.push(partition.push(record, now));
                         if let Some(full) = partition.writer.take_if(|writer| writer.is_full()) {
-                            written.stored_bytes += store(connection, *slot, full)?;
+                            written.count(store(connection, *slot, full)?);
                         }
                     }
                     written.offsets.push(offsets);
                 }
                 for (slot, partition) in open {
                     if let Some(rest) = partition.writer {
-                        written.stored_bytes += store(connection, slot, rest)?;
+                        written.count(store(connection, slot, rest)?);
                     }
                     written.ends.push((slot, partition.ends));
                 }
@@ -282,7 +293,7 @@ impl Appender {
                 for (slot, low) in step.lows {
                     self.shared.set_low(slot, low);
                 }
-                self.bound_wal(step.bytes / 8);
+                self.bound_wal(step.bytes / 8 + PAGE_BYTES);
                 step.more
             }
             Err(error) => {
@@ -333,12 +344,13 @@ impl Appender {
     }
 
     /// Has the write-ahead log moved into the file; helps where it grows faster than that goes.
-    fn bound_wal(&mut self, stored_bytes: i64) {
-        self.checkpoints.written(stored_bytes);
-        if self.checkpoints.must_help(&self.shared)
-            && let Err(error) = self.with_connection(|this, connection| checkpoint::run(connection, &this.shared))
-        {
-            tracing::warn!(%error, "the write-ahead log could not be moved into the file");
+    fn bound_wal(&mut self, wal_bytes: i64) {
+        self.checkpoints.written(wal_bytes);
+        if self.checkpoints.must_help(&self.shared) {
+            match self.with_connection(|this, connection| checkpoint::run(connection, &this.shared)) {
+                Ok(()) => self.checkpoints.helped(&self.shared),
+                Err(error) => tracing::warn!(%error, "the write-ahead log could not be moved into the file"),
+            }
         }
     }
 

@@ -10,9 +10,9 @@ use diesel::sqlite::SqliteConnection;
 use super::log::{self, PAGE_BYTES, SqlResult};
 use super::shared::Shared;
 
-/// A checkpoint after this much was appended.
+/// A checkpoint after this much was written to the write-ahead log.
 const STEP_BYTES: i64 = 8 * 1024 * 1024;
-/// The appender helps when this much was appended since the log was last moved as a whole.
+/// The appender helps when this much was written since the log was last moved as a whole.
 const HELP_BYTES: i64 = 64 * 1024 * 1024;
 /// It helps only while the rest is short, so that the stall is; beyond [`WAL_BYTES_MAX`] it helps in any case.
 const HELP_REST_BYTES: i64 = 16 * 1024 * 1024;
@@ -70,7 +70,7 @@ pub(super) fn run(connection: &mut SqliteConnection, shared: &Shared) -> SqlResu
 }
 
 impl Wake {
-    /// Notes how much was appended and wakes the thread when it is enough.
+    /// Notes how much the write-ahead log has grown, in bytes of whole pages, and wakes the thread when it is enough.
     pub(super) fn written(&mut self, bytes: i64) {
         self.since_step += bytes;
         self.since_help += bytes;
@@ -84,11 +84,14 @@ impl Wake {
     /// True if the appender should run a checkpoint itself now.
     pub(super) fn must_help(&mut self, shared: &Shared) -> bool {
         let left = shared.wal_pages_left.load(Ordering::Acquire) * PAGE_BYTES + self.since_step;
-        let help = self.since_help >= WAL_BYTES_MAX || (self.since_help >= HELP_BYTES && left <= HELP_REST_BYTES);
-        if help {
-            self.since_help = 0;
-            self.since_step = 0;
-        }
-        help
+        self.since_help >= WAL_BYTES_MAX || (self.since_help >= HELP_BYTES && left <= HELP_REST_BYTES)
+    }
+
+    /// Notes that the appender has run a checkpoint. Where a reader kept part of the log from being moved, the appender
+    /// tries again after one more step.
+    pub(super) fn helped(&mut self, shared: &Shared) {
+        self.since_step = 0;
+        let all = shared.wal_pages_left.load(Ordering::Acquire) == 0;
+        self.since_help = if all { 0 } else { (self.since_help - STEP_BYTES).min(WAL_BYTES_MAX - STEP_BYTES) };
     }
 }
