@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::actors::ingress::{IngressOptions, IngressSignals};
 use crate::actors::shard::ShardContext;
+use crate::actors::sources::Sources;
 use crate::actors::supervisor::{Crashes, StopAll, Supervisor};
 use crate::bus::embedded::{EmbeddedBus, RetentionOptions};
 use crate::bus::kafka::{KafkaBus, KafkaOptions};
@@ -141,6 +142,7 @@ impl App {
             store: store.clone(),
             control: Arc::clone(&control),
             feed,
+            sources: Arc::new(Sources::new(&*bus)),
             status: Arc::clone(&status),
             outbox: Arc::new(Notify::new()),
             calls: Arc::new(Notify::new()),

@@ -70,6 +70,8 @@ pub struct Totals {
     pub derived: Counter,
     /// Transactions that were committed.
     pub commits: Counter,
+    /// Events that were read and parsed a second time for other scopes, since they were no longer in memory.
+    pub read_again: Counter,
 }
 
 /// Wall-clock nanoseconds that batches have spent in each stage, summed over all shards.

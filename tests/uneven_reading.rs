@@ -13,7 +13,7 @@ use serde_json::Value;
 use tillstream::bus::Record;
 use tillstream::pipeline::chunk::Chunk;
 use tillstream::pipeline::merge::MergeBuffer;
-use tillstream::pipeline::source::{SourcePartition, parse};
+use tillstream::pipeline::source::{Rekeying, SourcePartition, parse};
 use tillstream::store::model::WindowRow;
 use tillstream::time::Timestamp;
 
@@ -34,6 +34,7 @@ struct Owned {
     windows: HashMap<String, WindowRow>,
     /// What went to the plugins of scope terminal.
     seen: Vec<Seen>,
+    rekeying: Rekeying,
     live: SourcePartition,
 }
 
@@ -47,7 +48,7 @@ fn seen(event: &Event) -> Seen {
 }
 
 impl Owned {
-    fn new(partition: u32, messages: &[Message]) -> Self {
+    fn new(partition: u32, messages: &[Message], rekeying: Rekeying) -> Self {
         let here = |message: &&Message| {
             partition_of(&oracle::event::read(&message.bytes).expect("a valid event").terminal, PARTITIONS) == partition
         };
@@ -64,7 +65,8 @@ impl Owned {
             clock: Timestamp::MIN,
             windows: HashMap::new(),
             seen: Vec::new(),
-            live: SourcePartition::restore(partition, PARTITIONS, 0, Timestamp::MIN),
+            rekeying,
+            live: SourcePartition::restore(partition, PARTITIONS, 0, Timestamp::MIN, rekeying),
         }
     }
 
@@ -82,7 +84,8 @@ impl Owned {
         assert_eq!(self.live.load_windows(&unknown, rows), None);
         let outcome = self.live.admit(batch, i64::try_from(end).expect("an offset"), 0);
         if dies {
-            self.live = SourcePartition::restore(partition, PARTITIONS, self.next_offset, self.clock);
+            let (next_offset, clock) = (self.next_offset, self.clock);
+            self.live = SourcePartition::restore(partition, PARTITIONS, next_offset, clock, self.rekeying);
         } else {
             (self.next_offset, self.clock) = (self.live.next_offset(), self.live.clock());
             self.windows.extend(outcome.windows.into_iter().map(|row| (row.source.clone(), row)));
@@ -93,16 +96,19 @@ impl Owned {
     }
 }
 
-/// What the owner of a partition of `pos.events.rekeyed` applies, in order.
-fn merged(chunks: Vec<Chunk>) -> Vec<Seen> {
+/// What the owner of a partition of `pos.events.rekeyed` applies, in order. Events that chunks only refer to are taken
+/// from the source partitions.
+fn merged(chunks: Vec<Chunk>, sources: &[Owned]) -> Vec<Seen> {
     let mut buffer = MergeBuffer::restore(PARTITIONS, 0, Timestamp::MIN, &[]).expect("nothing stored");
     let mut all = Vec::new();
     for (chunk, offset) in chunks.into_iter().zip(0..) {
         let chunk = Chunk::decode(chunk.encode()).expect("what was encoded");
         buffer.push(offset, chunk);
         all.extend(buffer.release().into_iter().map(|released| {
-            let event = released.event;
-            (name(&event.raw), event.clock.as_millis(), event.late)
+            let (event, place) = (released.event, released.position);
+            let record = |records: &[Record]| records[usize::try_from(place.offset).expect("an offset")].value.clone();
+            let raw = event.event.unwrap_or_else(|| record(&sources[place.partition as usize].records));
+            (name(&raw), event.clock.as_millis(), event.late)
         }));
     }
     all
@@ -122,6 +128,15 @@ fn concerns(event: &Event, target: u32) -> bool {
 
 #[test]
 fn speed_batches_and_deaths_do_not_change_the_order() {
+    read_unevenly(Rekeying::Whole);
+}
+
+#[test]
+fn nor_do_they_where_chunks_only_refer_to_events() {
+    read_unevenly(Rekeying::ByReference);
+}
+
+fn read_unevenly(rekeying: Rekeying) {
     for seed in 0..30 {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut messages = adversary::messages(seed, 400);
@@ -130,7 +145,8 @@ fn speed_batches_and_deaths_do_not_change_the_order() {
             let place = random.random_range(again..messages.len());
             messages.insert(place + 1, messages[again].clone());
         }
-        let mut owned: Vec<Owned> = (0..PARTITIONS).map(|partition| Owned::new(partition, &messages)).collect();
+        let mut owned: Vec<Owned> =
+            (0..PARTITIONS).map(|partition| Owned::new(partition, &messages, rekeying)).collect();
         let mut rekeyed: Vec<Vec<Chunk>> = vec![Vec::new(); PARTITIONS as usize];
         let favourite = random.random_range(0..PARTITIONS);
         while !owned.iter().all(Owned::is_read) {
@@ -153,7 +169,11 @@ fn speed_batches_and_deaths_do_not_change_the_order() {
         let log = Log::received(messages.iter().map(Message::received), PARTITIONS);
         for (target, chunks) in (0..PARTITIONS).zip(rekeyed) {
             let expected = log.across_tills().into_iter().filter(|event| concerns(event, target)).map(seen);
-            assert_eq!(merged(chunks), expected.collect::<Vec<_>>(), "across tills, partition {target}, seed {seed}");
+            assert_eq!(
+                merged(chunks, &owned),
+                expected.collect::<Vec<_>>(),
+                "across tills, partition {target}, seed {seed}"
+            );
         }
         for (partition, owner) in (0..PARTITIONS).zip(owned) {
             let here = log.events.iter().filter(|event| event.partition == partition).map(seen);

@@ -9,6 +9,7 @@ pub mod entity;
 pub mod ingress;
 pub mod plugin;
 pub mod shard;
+pub mod sources;
 pub mod supervisor;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@
 
 mod assemble;
 mod commit;
+mod resolve;
 mod state;
 
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use tokio::sync::{Notify, oneshot};
 pub use commit::{CommitReport, ShardFault};
 use state::ShardState;
 
+use super::sources::{Sources, Standing};
 use crate::bus::{Bus, Fetched, TopicPartition};
 use crate::control::Control;
 use crate::feed::Feed;
@@ -34,6 +36,8 @@ pub struct ShardContext {
     pub control: Arc<Control>,
     /// The live feed.
     pub feed: Feed,
+    /// What is shared about the partitions of `pos.events`.
+    pub sources: Arc<Sources>,
     /// What the process is doing.
     pub status: Arc<Status>,
     /// Wakes the relay after commits.
@@ -42,6 +46,15 @@ pub struct ShardContext {
     pub calls: Arc<Notify>,
     /// Entities kept in memory for each shard and plugin.
     pub entities_max: usize,
+}
+
+impl ShardContext {
+    /// A partition stands here, as committed: what nobody needs any more may be forgotten, in memory and on the bus.
+    fn stands(&self, place: TopicPartition, standing: Standing) {
+        for (place, floor) in self.sources.stands(place, standing) {
+            self.bus.set_floor(place, floor);
+        }
+    }
 }
 
 /// Take these partitions over: nobody else can commit them from now on. Answers where each of them stands.

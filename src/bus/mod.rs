@@ -236,6 +236,12 @@ pub trait Bus: Send + Sync + 'static {
     /// is set, nothing of a partition is removed.
     fn set_floor(&self, of: TopicPartition, offset: i64);
 
+    /// True if whoever owns a partition of `pos.events.rekeyed` can read all of `pos.events` as easily as its owners: then
+    /// rekeyed chunks only refer to events instead of repeating them.
+    fn sources_are_local(&self) -> bool {
+        false
+    }
+
     /// Joins the group that shares `pos.events` and `pos.events.rekeyed` (co-assigned: who owns partition p of one owns
     /// p of the other).
     ///

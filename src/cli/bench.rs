@@ -157,6 +157,7 @@ async fn measure_drain(args: &Drain, directory: &Path) -> anyhow::Result<Value> 
         "terminals": args.terminals,
         "derived": app.status.totals.derived.get(),
         "commits": app.status.totals.commits.get(),
+        "readAgain": app.status.totals.read_again.get(),
         "seconds": seconds,
         "eventsPerSecond": rate.round(),
         "nanosecondsPerEvent": stages,

@@ -108,6 +108,7 @@ fn add_pipeline(state: &AppState, figures: &mut Exposition) {
     figures.count("tillstream_dead_letters_total", &[], totals.dead_letters.get());
     figures.count("tillstream_derived_events_total", &[], totals.derived.get());
     figures.count("tillstream_commits_total", &[], totals.commits.get());
+    figures.count("tillstream_events_read_again_total", &[], totals.read_again.get());
     for (stage, nanos) in status.stages.list() {
         let seconds = Duration::from_nanos(nanos).as_secs_f64();
         figures.add("tillstream_stage_seconds_total", &[("stage", stage)], seconds);

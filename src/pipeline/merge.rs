@@ -12,14 +12,14 @@ use crate::effect::Position;
 use crate::time::Timestamp;
 
 /// One source as this partition knows it.
-#[derive(Debug, Clone, Default)]
-struct Source {
+#[derive(Debug, Clone)]
+struct Source<E> {
     /// First source offset that has not been seen.
     have: i64,
     /// Everything below this time has been seen.
     clock: Timestamp,
     /// Seen and not released, in offset order, which is also the order of effective time.
-    waiting: VecDeque<ChunkEvent>,
+    waiting: VecDeque<ChunkEvent<E>>,
     /// `have` and `clock` as they stood before the oldest chunk that is not fully released.
     base: (i64, Timestamp),
 }
@@ -37,8 +37,8 @@ struct ReadChunk {
 
 /// The reorder buffer of one partition of `pos.events.rekeyed`.
 #[derive(Debug)]
-pub struct MergeBuffer {
-    sources: Vec<Source>,
+pub struct MergeBuffer<E> {
+    sources: Vec<Source<E>>,
     chunks: VecDeque<ReadChunk>,
     released: Timestamp,
     /// Offset after the last chunk that was read.
@@ -48,27 +48,26 @@ pub struct MergeBuffer {
 
 /// An event that may be applied now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Released {
+pub struct Released<E> {
     /// Where it stands on `pos.events`.
     pub position: Position,
     /// The event with its effective time.
-    pub event: ChunkEvent,
+    pub event: ChunkEvent<E>,
 }
 
-impl MergeBuffer {
+impl<E> MergeBuffer<E> {
     /// A buffer as a partition's row left it: the place of the oldest chunk not fully released, the release point, and
     /// what [`MergeBuffer::encode_base`] stored. Reading goes on at `next_offset`.
     ///
     /// Returns `None` if `extra` is not understood.
     #[must_use]
     pub fn restore(partitions: u32, next_offset: i64, released: Timestamp, mut extra: &[u8]) -> Option<Self> {
-        let mut sources = vec![Source::default(); partitions as usize];
-        if !extra.is_empty() {
-            for source in &mut sources {
-                let have = extra.try_get_i64_le().ok()?;
-                let clock = Timestamp::from_millis(extra.try_get_i64_le().ok()?);
-                *source = Source { have, clock, base: (have, clock), waiting: VecDeque::new() };
-            }
+        let mut sources = Vec::with_capacity(partitions as usize);
+        let unknown = extra.is_empty();
+        for _ in 0..partitions {
+            let have = if unknown { 0 } else { extra.try_get_i64_le().ok()? };
+            let clock = if unknown { Timestamp::MIN } else { Timestamp::from_millis(extra.try_get_i64_le().ok()?) };
+            sources.push(Source { have, clock, base: (have, clock), waiting: VecDeque::new() });
         }
         Some(Self { sources, chunks: VecDeque::new(), released, read_to: next_offset, waiting: 0 })
     }
@@ -84,22 +83,23 @@ impl MergeBuffer {
         bytes.freeze()
     }
 
-    /// Takes a chunk that stands at `offset`. What is known already, or lies below the release point, is dropped.
-    pub fn push(&mut self, offset: i64, chunk: Chunk) {
+    /// Drops from a chunk what is known already, or lies below the release point.
+    pub fn keep_new<C>(&self, chunk: &mut Chunk<C>) {
+        let have = self.sources.get(chunk.source as usize).map_or(i64::MAX, |source| source.have);
+        chunk.events.retain(|event| event.offset >= have && event.clock >= self.released);
+    }
+
+    /// Takes a chunk that stands at `offset`, with what is new in it.
+    pub fn push(&mut self, offset: i64, mut chunk: Chunk<E>) {
+        self.keep_new(&mut chunk);
         self.read_to = offset + 1;
         let index = chunk.source as usize;
         let Some(source) = self.sources.get_mut(index) else {
             return;
         };
-        let mut last = Timestamp::MIN;
-        for event in chunk.events {
-            if event.offset < source.have || event.clock < self.released {
-                continue;
-            }
-            last = event.clock;
-            source.waiting.push_back(event);
-            self.waiting += 1;
-        }
+        let last = chunk.events.last().map_or(Timestamp::MIN, |event| event.clock);
+        self.waiting += chunk.events.len();
+        source.waiting.extend(chunk.events);
         source.have = source.have.max(chunk.to);
         source.clock = source.clock.max(chunk.clock);
         self.chunks.push_back(ReadChunk { offset, source: index, to: chunk.to, clock: chunk.clock, last });
@@ -111,7 +111,7 @@ impl MergeBuffer {
     }
 
     /// Releases what may be applied, in order, and moves the release point.
-    pub fn release(&mut self) -> Vec<Released> {
+    pub fn release(&mut self) -> Vec<Released<E>> {
         let point = self.sources.iter().map(|source| source.clock).min().unwrap_or(Timestamp::MIN);
         let mut released = Vec::new();
         if point > self.released {
@@ -150,6 +150,13 @@ impl MergeBuffer {
         self.chunks.front().map_or(self.read_to, |chunk| chunk.offset)
     }
 
+    /// For each source the first offset that this partition may still need, now or after a restart.
+    #[must_use]
+    pub fn needed_offsets(&self) -> Vec<i64> {
+        let needed = |source: &Source<E>| source.waiting.front().map_or(source.have, |event| event.offset);
+        self.sources.iter().map(needed).collect()
+    }
+
     /// The offset after the last chunk that was read.
     #[must_use]
     pub const fn read_to(&self) -> i64 {
@@ -185,6 +192,7 @@ impl MergeBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::chunk::Carried;
     use proptest::prelude::*;
 
     fn event(offset: i64, clock: i64) -> ChunkEvent {
@@ -192,7 +200,7 @@ mod tests {
             offset,
             clock: Timestamp::from_millis(clock),
             late: false,
-            raw: Bytes::from(format!("{offset}@{clock}")),
+            event: Some(Bytes::from(format!("{offset}@{clock}"))),
         }
     }
 
@@ -201,7 +209,7 @@ mod tests {
         Chunk { source, from, to, clock: Timestamp::from_millis(clock), events }
     }
 
-    fn places(released: &[Released]) -> Vec<(u32, i64)> {
+    fn places(released: &[Released<Carried>]) -> Vec<(u32, i64)> {
         released.iter().map(|released| (released.position.partition, released.position.offset)).collect()
     }
 
@@ -251,7 +259,7 @@ mod tests {
             })
     }
 
-    fn run(log: &[Chunk], restarts: &[usize], pause: usize) -> Vec<Released> {
+    fn run(log: &[Chunk], restarts: &[usize], pause: usize) -> Vec<Released<Carried>> {
         let mut buffer = MergeBuffer::restore(3, 0, Timestamp::MIN, &[]).unwrap();
         let mut all = Vec::new();
         let mut offset = 0;

@@ -1,12 +1,13 @@
 //! The journey of an event between bus and plugins, as plain data and functions: no actors, no I/O, no clock.
 //!
 //! [`source`] turns the records of a `pos.events` partition into events to apply, dead letters and chunks for other
-//! scopes; [`merge`] turns the chunks of a `pos.events.rekeyed` partition back into one order across tills.
-//! [`duplicates`] decides what has been seen before.
+//! scopes; [`merge`] turns the chunks of a `pos.events.rekeyed` partition back into one order across tills, and [`recent`]
+//! has kept the events that these chunks refer to. [`duplicates`] decides what has been seen before.
 
 pub mod chunk;
 pub mod duplicates;
 pub mod merge;
+pub mod recent;
 pub mod source;
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use rustc_hash::FxHashMap;
 
 use super::chunk::{CHUNK_BYTES_MAX, Chunk, ChunkEvent};
 use super::duplicates::{Verdict, Window};
+use super::recent::RecentEvent;
 use super::{Addressee, Placed, routes};
 use crate::bus::partitioner::partition_of;
 use crate::bus::{NewRecord, Record, Topic, TopicPartition};
@@ -54,6 +55,12 @@ pub fn event_of(record: &Record) -> Result<Event, EventError> {
 }
 
 impl ParsedRecord {
+    /// The event, if the record is one.
+    #[must_use]
+    pub fn into_event(self) -> Option<Arc<Event>> {
+        self.event.ok()
+    }
+
     /// The source whose window decides on this record, if one does.
     #[must_use]
     pub fn window_source(&self) -> Option<&str> {
@@ -82,6 +89,8 @@ pub struct SourceOutcome {
     pub misplaced: Vec<NewRecord>,
     /// Chunks to append to `pos.events.rekeyed`: the partition and the chunk.
     pub chunks: Vec<(u32, Chunk)>,
+    /// The events that these chunks are about, in offset order, so that they need not be read and parsed again.
+    pub rekeyed: Vec<RecentEvent>,
     /// Changed duplicate windows.
     pub windows: Vec<WindowRow>,
     /// Distinct valid events of terminals.
@@ -99,11 +108,21 @@ struct HeldWindow {
     changed: bool,
 }
 
+/// How other scopes get the events that they need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rekeying {
+    /// Chunks carry events whole, for readers to whom this partition is far away.
+    Whole,
+    /// Chunks name the places of events; who reads a chunk reads this partition as easily.
+    ByReference,
+}
+
 /// One partition of `pos.events` in the hands of its owner.
 #[derive(Debug)]
 pub struct SourcePartition {
     partition: u32,
     partitions: u32,
+    rekeying: Rekeying,
     clock: Timestamp,
     next_offset: i64,
     windows: FxHashMap<CompactString, HeldWindow>,
@@ -114,9 +133,17 @@ pub struct SourcePartition {
 impl SourcePartition {
     /// The partition as its row left it.
     #[must_use]
-    pub fn restore(partition: u32, partitions: u32, next_offset: i64, clock: Timestamp) -> Self {
-        let chunk_clocks = vec![Timestamp::MIN; partitions as usize];
-        Self { partition, partitions, clock, next_offset, windows: FxHashMap::default(), chunk_clocks, batch: 0 }
+    pub fn restore(partition: u32, partitions: u32, next_offset: i64, clock: Timestamp, rekeying: Rekeying) -> Self {
+        Self {
+            partition,
+            partitions,
+            rekeying,
+            clock,
+            next_offset,
+            windows: FxHashMap::default(),
+            chunk_clocks: vec![Timestamp::MIN; partitions as usize],
+            batch: 0,
+        }
     }
 
     /// The clock: the highest min(event time, bus time + 2 s) of terminals' events and ticks.
@@ -224,7 +251,8 @@ impl SourcePartition {
         let mut piece = Chunk { source: self.partition, from, to: from, clock: Timestamp::MIN, events: Vec::new() };
         let mut bytes = 0;
         for event in events {
-            if bytes + event.raw.len() > CHUNK_BYTES_MAX && !piece.events.is_empty() {
+            let length = event.encoded_len();
+            if bytes + length > CHUNK_BYTES_MAX && !piece.events.is_empty() {
                 let next = Chunk { from: event.offset, events: Vec::new(), ..piece };
                 let full = std::mem::replace(&mut piece, next);
                 // Below this clock nothing is missing: the next event is at least as late as the last one here.
@@ -232,7 +260,7 @@ impl SourcePartition {
                 chunks.push((target, Chunk { to: event.offset, clock, ..full }));
                 bytes = 0;
             }
-            bytes += event.raw.len();
+            bytes += length;
             piece.events.push(event);
         }
         chunks.push((target, Chunk { to: self.next_offset, clock: self.clock, ..piece }));
@@ -288,14 +316,16 @@ impl SourcePartition {
             }
             return;
         }
-        self.apply(record, event, outcome, routed);
+        self.apply(record, event, false, outcome, routed);
     }
 
-    /// A valid event that was not seen before: moves the clock, goes to plugins and to other scopes.
+    /// A valid event that was not seen before: moves the clock, goes to plugins and to other scopes. A replayed one is not
+    /// what stands at its record's offset, so others get it whole.
     fn apply(
         &mut self,
         record: &Record,
         event: Arc<Event>,
+        replayed: bool,
         outcome: &mut SourceOutcome,
         routed: &mut [Vec<ChunkEvent>],
     ) {
@@ -308,10 +338,21 @@ impl SourcePartition {
         if event.event_type().class() == EventClass::Terminal {
             outcome.shown.push(Arc::clone(&event));
         }
+        let whole = replayed || self.rekeying == Rekeying::Whole;
+        let mut readers = 0;
         routes(&event, self.partitions, |partition| {
-            let chunk_event = ChunkEvent { offset: record.offset, clock: self.clock, late, raw: event.raw.clone() };
-            routed[partition as usize].push(chunk_event);
+            let carried = whole.then(|| event.raw.clone());
+            routed[partition as usize].push(ChunkEvent {
+                offset: record.offset,
+                clock: self.clock,
+                late,
+                event: carried,
+            });
+            readers += 1;
         });
+        if readers > 0 && !replayed {
+            outcome.rekeyed.push(RecentEvent { offset: record.offset, event: Arc::clone(&event), readers });
+        }
         if event.is_from_terminal() && !matches!(event.data, EventData::Unknown) {
             outcome.placed.push(self.placed(record.offset, event, late, None));
         }
@@ -337,18 +378,13 @@ impl SourcePartition {
                 outcome.placed.push(Placed { position, ..placed });
             }
             Some(_) => routes(carrier, self.partitions, |partition| {
-                let raw = carrier.raw.clone();
-                routed[partition as usize].push(ChunkEvent {
-                    offset: record.offset,
-                    clock: self.clock,
-                    late: true,
-                    raw,
-                });
+                let (offset, event) = (record.offset, Some(carrier.raw.clone()));
+                routed[partition as usize].push(ChunkEvent { offset, clock: self.clock, late: true, event });
             }),
             // The message itself had been refused, and a person decided that it counts after all.
             None => {
                 outcome.dead_letters_replayed.push(replay.dead_letter_id.to_string());
-                self.apply(record, original, outcome, routed);
+                self.apply(record, original, true, outcome, routed);
             }
         }
     }

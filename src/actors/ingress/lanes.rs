@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 /// A partition of `pos.events` so far ahead of the lowest one waits,
 const AHEAD_MAX_MS: i64 = 600_000;
 /// once this many events wait for the lowest one, in all shards together.
-const WAITING_MAX: usize = 50_000;
+const WAITING_MAX: usize = 20_000;
 
 /// One owned partition as ingress sees it.
 #[derive(Debug)]
@@ -108,7 +108,9 @@ impl Lanes {
             .filter(|(place, lane)| lane.shard == shard && lane.news && !waits(place, lane))
             .map(|(place, _)| *place)
             .collect();
-        let share = bytes_max / readable.len().max(1);
+        // What other scopes need is small beside the events themselves, and all of it is read.
+        let sources = readable.iter().filter(|place| place.topic == Topic::Events).count();
+        let share = bytes_max / sources.max(1);
         let mut batch = Vec::new();
         let mut room = records_max;
         for place in readable {

@@ -160,6 +160,7 @@ impl Ingress {
 
     /// Gives every shard that has room what there is to read for it.
     async fn feed_shards(&mut self) -> Result<(), BusError> {
+        self.lanes.read_clocks(&self.context.status);
         for shard in 0..self.shards.len() {
             while self.shards.has_room(shard) {
                 let bytes_max = self.options.batch_bytes_max;

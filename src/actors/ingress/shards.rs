@@ -108,6 +108,7 @@ impl Shards {
             for topic in [Topic::Events, Topic::Rekeyed] {
                 let place = TopicPartition::new(topic, partition);
                 lanes.drop_lane(place);
+                self.context.sources.left(place);
                 self.context.status.release_partition(place);
             }
         }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::commit::{CommitReport, PreparedBatch, ShardFault};
 use crate::actors::entity::Failure;
 use crate::actors::plugin::PluginOutcome;
+use crate::actors::sources::Standing;
 use crate::actors::{BatchInput, Group};
 use crate::bus::{NewRecord, Record, Topic, TopicPartition};
 use crate::control::Snapshot;
@@ -262,7 +263,7 @@ impl Assembly {
     /// The batch as it goes to be committed.
     pub(super) fn finish(
         mut self,
-        floors: Vec<(TopicPartition, i64)>,
+        standings: Vec<(TopicPartition, Standing)>,
         done: oneshot::Sender<Result<CommitReport, ShardFault>>,
     ) -> PreparedBatch {
         debug_assert!(self.outbox.is_empty(), "every outbox belongs to a partition that this batch moved");
@@ -279,7 +280,7 @@ impl Assembly {
             feed,
             log: self.log,
             report: self.report,
-            floors,
+            standings,
             done,
         }
     }

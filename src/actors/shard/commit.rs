@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::ShardContext;
+use crate::actors::sources::Standing;
 use crate::bus::{BusError, NewRecord, Topic, TopicPartition};
 use crate::effect::LogLine;
 use crate::feed::FeedItem;
@@ -78,7 +79,7 @@ pub(super) struct PreparedBatch {
     pub(super) feed: Vec<FeedItem>,
     pub(super) log: Vec<LogLine>,
     pub(super) report: CommitReport,
-    pub(super) floors: Vec<(TopicPartition, i64)>,
+    pub(super) standings: Vec<(TopicPartition, Standing)>,
     pub(super) done: oneshot::Sender<Result<CommitReport, ShardFault>>,
 }
 
@@ -170,8 +171,8 @@ async fn commit_stage(
         let started = Instant::now();
         context.feed.publish(batch.feed);
         context.status.stages.feed.add_since(started);
-        for (partition, offset) in batch.floors {
-            context.bus.set_floor(partition, offset);
+        for (place, standing) in batch.standings {
+            context.stands(place, standing);
         }
         for partition in &commit.partitions {
             let status = context.status.partition(partition.row.partition);

@@ -13,15 +13,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::assemble::Assembly;
 use super::commit::{self, PreparedBatch, ShardFault, chunk_record};
-use super::{Applied, ShardContext, Take};
+use super::{Applied, ShardContext, Take, resolve};
 use crate::actors::BatchInput;
 use crate::actors::plugin::{PluginActor, PluginBatch};
+use crate::actors::sources::Standing;
 use crate::bus::{Fetched, Record, Topic, TopicPartition};
-use crate::event::{Event, EventData, Scope};
+use crate::event::{Event, Scope};
 use crate::pipeline::chunk::Chunk;
-use crate::pipeline::merge::{MergeBuffer, Released};
-use crate::pipeline::source::{ParsedRecord, SourceOutcome, SourcePartition, addressee_of, original_of, parse};
-use crate::pipeline::{Placed, REKEYED_SCOPES, entity_partition};
+use crate::pipeline::merge::MergeBuffer;
+use crate::pipeline::source::{ParsedRecord, SourceOutcome, SourcePartition, parse};
+use crate::pipeline::{REKEYED_SCOPES, entity_partition};
 use crate::plugins::{Plugin, PluginVisitor, visit_all};
 use crate::store::model::PartitionRow;
 use crate::time::Timestamp;
@@ -40,7 +41,7 @@ pub(super) struct Owned {
 /// What is known of a partition in memory.
 pub(super) enum Lane {
     Source(SourcePartition),
-    Merge(MergeBuffer),
+    Merge(MergeBuffer<Arc<Event>>),
 }
 
 /// What a shard holds.
@@ -100,15 +101,17 @@ impl ShardState {
                     ))
                 })?)
             } else {
-                Lane::Source(SourcePartition::restore(partition, partitions, row.next_offset, row.clock))
+                let rekeying = self.context.sources.rekeying();
+                Lane::Source(SourcePartition::restore(partition, partitions, row.next_offset, row.clock, rekeying))
             };
             let status = self.context.status.partition(row.partition);
             status.shard.set(i64::try_from(self.index).unwrap_or_default());
             status.epoch.set(row.epoch);
             status.next_offset.set(row.next_offset);
             status.clock.set(row.clock.as_millis());
-            self.context.bus.set_floor(row.partition, row.next_offset);
-            self.partitions.insert(row.partition, Owned { row: row.clone(), lane });
+            let owned = Owned { row: row.clone(), lane };
+            self.context.stands(row.partition, owned.standing(row.next_offset));
+            self.partitions.insert(row.partition, owned);
         }
         let mut start = StartPlugins { context: &self.context, plugins: Vec::new() };
         visit_all(&mut start);
@@ -125,7 +128,7 @@ impl ShardState {
         let started = Instant::now();
         for (partition, fetched) in fetched {
             if partition.topic == Topic::Rekeyed {
-                self.read_chunks(partition, fetched, &mut assembly);
+                self.read_chunks(partition, fetched, &mut assembly).await?;
             } else {
                 self.read_events(partition, fetched, &mut assembly).await?;
             }
@@ -180,7 +183,8 @@ impl ShardState {
             }
         }
         let before = source.clock();
-        let outcome = source.admit(records, fetched.next_offset, self.batch);
+        let mut outcome = source.admit(records, fetched.next_offset, self.batch);
+        self.context.sources.keep(place.partition, std::mem::take(&mut outcome.rekeyed));
         let clock = source.clock();
         if clock > before || !outcome.placed.is_empty() {
             assembly.clocks.push((place, clock));
@@ -212,10 +216,15 @@ impl ShardState {
     }
 
     /// Records of `pos.events.rekeyed`: back into one order across tills.
-    fn read_chunks(&mut self, place: TopicPartition, fetched: Fetched, assembly: &mut Assembly) {
+    async fn read_chunks(
+        &mut self,
+        place: TopicPartition,
+        fetched: Fetched,
+        assembly: &mut Assembly,
+    ) -> Result<(), ShardFault> {
         let partitions = self.context.bus.partitions();
         let Some(Owned { lane: Lane::Merge(buffer), .. }) = self.partitions.get_mut(&place) else {
-            return;
+            return Ok(());
         };
         for record in fetched.records {
             if self.quarantined.contains(&(place, record.offset)) {
@@ -224,7 +233,10 @@ impl ShardState {
                 continue;
             }
             match Chunk::decode(record.value.clone()) {
-                Ok(chunk) => buffer.push(record.offset, chunk),
+                Ok(mut chunk) => {
+                    buffer.keep_new(&mut chunk);
+                    buffer.push(record.offset, resolve::resolve(&self.context, chunk).await?);
+                }
                 Err(error) => {
                     buffer.skip_to(record.offset + 1);
                     assembly.add_unreadable_chunk(place, &record, &error.to_string());
@@ -239,10 +251,7 @@ impl ShardState {
         }
         assembly.changed.push(place);
         let mut groups: FxHashMap<Scope, FxHashMap<CompactString, usize>> = FxHashMap::default();
-        for released in released {
-            let Some(placed) = read_released(&released) else {
-                continue;
-            };
+        for placed in released.into_iter().filter_map(resolve::place) {
             if let Some(addressee) = placed.addressee.clone() {
                 let known = groups.entry(addressee.scope).or_default();
                 assembly.place(known, place, addressee.scope, addressee.entity.clone(), placed);
@@ -260,6 +269,7 @@ impl ShardState {
                 }
             }
         }
+        Ok(())
     }
 
     /// Empty chunks, so that other scopes learn how far the clock is; at most every 100 ms.
@@ -277,7 +287,7 @@ impl ShardState {
     }
 
     async fn hand_over(&mut self, mut assembly: Assembly) -> Result<Applied, ShardFault> {
-        let mut floors = Vec::new();
+        let mut standings = Vec::new();
         for place in std::mem::take(&mut assembly.changed) {
             let Some(owned) = self.partitions.get_mut(&place) else {
                 continue;
@@ -295,7 +305,7 @@ impl ShardState {
                 }
             }
             if row != owned.row || assembly.has_outbox(place) {
-                floors.push((place, row.next_offset));
+                standings.push((place, owned.standing(row.next_offset)));
                 assembly.add_partition(row.clone());
                 owned.row = PartitionRow { version: row.version + 1, ..row };
             }
@@ -305,7 +315,7 @@ impl ShardState {
         let told = self.partitions.values().filter_map(Owned::told_clocks);
         assembly.report.told = told.reduce(|(low, high), (lower, higher)| (low.min(lower), high.max(higher)));
         let (done, committed) = oneshot::channel();
-        let batch = assembly.finish(floors, done);
+        let batch = assembly.finish(standings, done);
         let committer =
             self.committer.as_ref().ok_or_else(|| ShardFault::Failed("no partitions taken yet".to_owned()))?;
         committer
@@ -316,31 +326,15 @@ impl ShardState {
     }
 }
 
-/// The event of a chunk at its place; `None` if it is none that plugins could see.
-fn read_released(released: &Released) -> Option<Placed> {
-    let event = match Event::parse(&released.event.raw) {
-        Ok(event) => Arc::new(event),
-        Err(error) => {
-            tracing::error!(%error, "a chunk holds an event that does not parse");
-            return None;
-        }
-    };
-    let (clock, late) = (released.event.clock, released.event.late);
-    if let EventData::DeadLetterReplay(replay) = &event.data {
-        let addressee = addressee_of(replay)?;
-        let position = crate::effect::Position { partition: replay.partition, offset: replay.offset };
-        return Some(Placed {
-            event: original_of(replay)?,
-            position,
-            clock,
-            late,
-            addressee: Some(Arc::new(addressee)),
-        });
-    }
-    Some(Placed { event, position: released.position, clock, late, addressee: None })
-}
-
 impl Owned {
+    /// Where it stands once `next_offset` is committed.
+    fn standing(&self, next_offset: i64) -> Standing {
+        match &self.lane {
+            Lane::Source(_) => Standing::Source(next_offset),
+            Lane::Merge(buffer) => Standing::Merge(next_offset, buffer.needed_offsets()),
+        }
+    }
+
     /// True if other scopes do not know this partition's clock yet.
     fn has_untold_clock(&self) -> bool {
         matches!(&self.lane, Lane::Source(source) if source.has_untold_clock())

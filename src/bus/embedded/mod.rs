@@ -254,6 +254,11 @@ impl Bus for EmbeddedBus {
         }
     }
 
+    /// One process owns all partitions.
+    fn sources_are_local(&self) -> bool {
+        true
+    }
+
     /// Joins as the only member: an older consumer of this bus is fenced.
     fn consumer(&self) -> Result<Box<dyn Consumer>, BusError> {
         Ok(Box::new(EmbeddedConsumer::new(Arc::clone(&self.shared))))
