@@ -9,6 +9,7 @@ const LOADERS = {
   plugins: () => import('./pages/plugins.js'),
   live: () => import('./pages/live.js'),
   alerts: () => import('./pages/alerts.js'),
+  orders: () => import('./pages/orders.js'),
   timesheets: () => import('./pages/timesheets.js'),
   terminal: () => import('./pages/terminal.js'),
   deadletters: () => import('./pages/deadletters.js'),

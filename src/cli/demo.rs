@@ -1,11 +1,14 @@
-//! `tillstream demo`: everything in one process, with tills at work and a customer system to ask.
+//! `tillstream demo`: everything in one process, with tills at work, a customer system to ask and a third party that takes orders.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::serve::start_error;
 use super::{logging, stop_signal};
@@ -15,9 +18,11 @@ use crate::bus::{Bus, Topic, TopicPartition};
 use crate::config::{Config, Override};
 use crate::delivery::stub::Behaviour;
 use crate::delivery::stub_customers::StubCustomers;
+use crate::delivery::stub_orders::StubOrders;
 use crate::event::Source;
 use crate::pipeline::duplicates::Window;
 use crate::plugins::defaults::Defaults;
+use crate::rig::orders::{Client, Orders, Plan, Summary, orders_url, post_orders};
 use crate::rig::pump::{Speed, pump};
 use crate::rig::sinks::{BusSink, Sink};
 use crate::rig::{Limit, Options, Pace, Rig};
@@ -30,6 +35,14 @@ const TERMINALS: u32 = 50;
 const CUSTOMERS: u32 = 2000;
 /// The customer system takes this long for an answer, as a remote one would.
 const CUSTOMERS_LATENCY_MS: u64 = 40;
+/// So does the third party that takes orders, and it fails now and then: what one sees is how that is dealt with.
+const ORDERS_LATENCY_MS: u64 = 120;
+const ORDERS_FAIL: f64 = 0.05;
+/// Orders that the third party remembers.
+const ORDERS_REMEMBERED: usize = 10_000;
+/// An order for so many events.
+const EVENTS_PER_ORDER: f64 = 40.0;
+const ORDERS_PER_SECOND_MAX: f64 = 20.0;
 /// How long a restart waits until what the last run left behind is applied.
 const SETTLE: Duration = Duration::from_secs(5);
 
@@ -61,12 +74,16 @@ pub fn run(args: &DemoArgs) -> anyhow::Result<()> {
 async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     let behaviour = Behaviour { latency_ms: CUSTOMERS_LATENCY_MS, ..Behaviour::default() };
     let customers = StubCustomers::start(0, behaviour).context("the stand-in for the customer system cannot listen")?;
+    let behaviour = Behaviour { latency_ms: ORDERS_LATENCY_MS, fail: ORDERS_FAIL, ..Behaviour::default() };
+    let third_party = StubOrders::start(0, behaviour, 1, ORDERS_REMEMBERED)
+        .context("the stand-in for the third party that takes orders cannot listen")?;
     let data = |name: &str| args.data.join(name).display().to_string();
     let flags = [
         Override::new("bus.path", "--data", data("bus.db")),
         Override::new("store.url", "--data", format!("sqlite:{}", data("store.db"))),
         Override::new("http.bind", "--port", format!("127.0.0.1:{}", args.port)),
         Override::new("customers.url", "demo", customers.url()),
+        Override::new("orders.url", "demo", third_party.url()),
     ];
     let config = Arc::new(Config::load(None, &flags)?);
     let mut defaults = load_defaults(&config).map_err(start_error)?;
@@ -76,6 +93,11 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
     if let Some(address) = app.address() {
         println!("http://{address}");
     }
+    let (stop_orders, orders_stopped) = watch::channel(None);
+    let ordering = app
+        .address()
+        .filter(|_| config.http.tokens.is_empty())
+        .map(|address| actix::spawn(order(address, args.rate, orders_stopped)));
     let stop = Arc::new(AtomicBool::new(false));
     let rig = rig(args.rate, &app.bus, &app.store).await?;
     let mut sink = Sink::Bus(BusSink::new(Arc::clone(&app.bus)));
@@ -92,9 +114,47 @@ async fn demo(args: &DemoArgs) -> anyhow::Result<()> {
             let _ = tokio::time::timeout(Duration::from_secs(2), &mut selling).await;
         }
     }
+    stop_orders.send_replace(Some(Instant::now()));
+    if let Some(ordering) = ordering {
+        let _ = ordering.await;
+    }
     app.stop().await;
     customers.stop().await;
+    third_party.stop().await;
     Ok(())
+}
+
+/// Tills order as well, through the same door as others.
+async fn order(server: SocketAddr, rate: f64, stop: watch::Receiver<Option<Instant>>) -> anyhow::Result<()> {
+    let now = Timestamp::now();
+    let orders = Orders::new(Options { seed: seed_of(now), start: now, ..shops() });
+    let url = orders_url(&format!("http://{server}")).map_err(anyhow::Error::msg)?;
+    let rate = (rate / EVENTS_PER_ORDER).min(ORDERS_PER_SECOND_MAX);
+    let plan = Plan { rate, limit: None, clients: 20 };
+    let mut refused = 0;
+    let progress = |summary: &Summary| {
+        if summary.refused > refused {
+            refused = summary.refused;
+            tracing::warn!(refused, first = summary.first_refusal, "orders of the demo's tills were refused");
+        }
+    };
+    post_orders(orders, Client::new(url, None)?, plan, None, stop, progress).await?;
+    Ok(())
+}
+
+fn shops() -> Options {
+    Options {
+        stores: STORES,
+        terminals: TERMINALS,
+        employees: Options::default_employees(STORES, TERMINALS),
+        customers: CUSTOMERS,
+        ..Options::default()
+    }
+}
+
+/// Every run is another one.
+const fn seed_of(now: Timestamp) -> u64 {
+    now.as_millis().unsigned_abs()
 }
 
 /// The demo runs at any hour, so its stores are always open.
@@ -109,20 +169,13 @@ fn never_close(defaults: &mut Defaults) {
 async fn rig(rate: f64, bus: &Arc<dyn Bus>, store: &Store) -> anyhow::Result<Rig> {
     let now = Timestamp::now();
     let mut rig = Rig::new(Options {
-        stores: STORES,
-        terminals: TERMINALS,
-        employees: Options::default_employees(STORES, TERMINALS),
-        customers: CUSTOMERS,
         limit: Limit::Endless,
         pace: Pace::EventsPerSecond(rate),
-        seed: now.as_millis().unsigned_abs(),
+        seed: seed_of(now),
         start: now,
         always_open: true,
         anomalies: 0.02,
-        duplicates: 0.0,
-        late: 0.0,
-        out_of_order: 0.0,
-        corrupt: 0.0,
+        ..shops()
     });
     let _ = tokio::time::timeout(SETTLE, settled(bus, store)).await;
     let mut highest = std::collections::HashMap::new();

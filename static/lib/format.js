@@ -53,19 +53,24 @@ export function hours(seconds) {
   return `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, '0')}`;
 }
 
+// Browsers know how many decimals are customary; how many there are in a minor unit is what ISO 4217 says.
+const MINOR_DIGITS = { BHD: 3, IQD: 3, JOD: 3, KWD: 3, LYD: 3, OMR: 3, TND: 3, CLF: 4, UYW: 4 };
+for (const code of 'BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF'.split(' ')) MINOR_DIGITS[code] = 0;
+
 /** Minor units and a currency as money: `12.99 €`. */
 export function money(minor, currency) {
   if (!Number.isFinite(minor)) return '–';
+  const digits = MINOR_DIGITS[currency] ?? 2;
   let format = moneyFormats.get(currency);
   if (!format) {
+    const decimals = { minimumFractionDigits: digits, maximumFractionDigits: digits };
     try {
-      format = new Intl.NumberFormat(undefined, { style: 'currency', currency });
+      format = new Intl.NumberFormat(undefined, { style: 'currency', currency, ...decimals });
     } catch {
-      format = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+      format = new Intl.NumberFormat(undefined, decimals);
     }
     moneyFormats.set(currency, format);
   }
-  const digits = format.resolvedOptions().maximumFractionDigits;
   return format.format(minor / 10 ** digits);
 }
 

@@ -6,7 +6,7 @@ import { toggleTheme } from './theme.js';
 /** True while the help dialog is open. */
 export const helpOpen = signal(false);
 /** Pages by the key that follows `g`. */
-export const JUMPS = { p: 'plugins', l: 'live', a: 'alerts', t: 'timesheets', k: 'terminal', d: 'deadletters', o: 'stores', u: 'audit', s: 'system' };
+export const JUMPS = { p: 'plugins', l: 'live', a: 'alerts', t: 'timesheets', k: 'terminal', r: 'orders', d: 'deadletters', o: 'stores', u: 'audit', s: 'system' };
 
 const pageKeys = new Map();
 let pendingJump = 0;

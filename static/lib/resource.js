@@ -33,31 +33,37 @@ export function useResource(path, query = {}, { pollMs = 0 } = {}) {
   return { ...state, reload, setData };
 }
 
-/** A list `{items, next}` with `more()` for the next page. `pollMs` refreshes while only the first page is shown. */
+const FIRST_PAGE = { head: [], items: [], next: null, paged: false, loading: false, error: null };
+
+/**
+ * A list `{items, next}` with `more()` for the next page. `pollMs` refreshes while only the first page is shown; after
+ * that the list stands still (`paged`), since what is new would push rows out between the pages. `reload()` starts again.
+ */
 export function useList(path, query = {}, { pollMs = 0 } = {}) {
-  const first = useResource(path, query, { pollMs });
-  const [rest, setRest] = useState({ items: [], next: null, paged: false, loading: false, error: null });
+  const [rest, setRest] = useState(FIRST_PAGE);
+  const first = useResource(path, query, { pollMs: rest.paged ? 0 : pollMs });
   const key = JSON.stringify([path, query]);
   const current = useRef(key);
   current.current = key;
-  useEffect(() => setRest({ items: [], next: null, paged: false, loading: false, error: null }), [key]);
-  const head = first.data?.items ?? (Array.isArray(first.data) ? first.data : []);
+  useEffect(() => setRest(FIRST_PAGE), [key]);
+  const newest = first.data?.items ?? (Array.isArray(first.data) ? first.data : []);
+  const head = rest.paged ? rest.head : newest;
   const next = rest.paged ? rest.next : (first.data?.next ?? null);
   const more = async () => {
     setRest((old) => ({ ...old, loading: true, error: null }));
     try {
       const page = await get(path, { ...query, cursor: next });
       if (current.current !== key) return;
-      setRest((old) => ({ items: [...old.items, ...page.items], next: page.next ?? null, paged: true, loading: false, error: null }));
+      setRest((old) => ({ head, items: [...old.items, ...page.items], next: page.next ?? null, paged: true, loading: false, error: null }));
     } catch (error) {
       setRest((old) => ({ ...old, loading: false, error }));
     }
   };
   const reload = () => {
-    setRest({ items: [], next: null, paged: false, loading: false, error: null });
+    setRest(FIRST_PAGE);
     first.reload();
   };
   const known = new Set(head.map((item) => item.id));
   const items = rest.paged ? [...head, ...rest.items.filter((item) => item.id === undefined || !known.has(item.id))] : head;
-  return { items, hasMore: Boolean(next), more, reload, loading: first.loading || rest.loading, error: first.error ?? rest.error };
+  return { items, paged: rest.paged, hasMore: Boolean(next), more, reload, loading: first.loading || rest.loading, error: first.error ?? rest.error };
 }

@@ -41,6 +41,9 @@ export default function DeadLetters({ query }) {
   const list = useList('/api/deadletters', { ...filter, limit: 50 }, { pollMs: 5000 });
   const { data: plugins } = useResource('/api/plugins');
   const [picked, setPicked] = useState(null);
+  // A link from elsewhere names the letter that it is about; the list may not hold it.
+  const { data: linked } = useResource(query.id ? `/api/deadletters/${encodeURIComponent(query.id)}` : null);
+  useEffect(() => { if (linked) setPicked(linked); }, [linked]);
   const [chosen, setChosen] = useState(new Set());
   const [busy, setBusy] = useState(false);
   useEffect(() => setChosen(new Set()), [status, reason, plugin]);

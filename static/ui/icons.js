@@ -5,6 +5,7 @@ const PATHS = {
   plugins: 'M4 7h10M18 7h2M4 17h2M10 17h10M14 4.5v5M8 14.5v5',
   live: 'M3 12h4l2.5-6 4.5 12 2.5-6H21',
   alerts: 'M12 4 21 19H3L12 4ZM12 10v4M12 16.6v.2',
+  orders: 'M5 8h14l-1 12H6L5 8ZM9 8V6.5a3 3 0 0 1 6 0V8M9.5 14l2 2 3.5-4',
   timesheets: 'M12 3.5a8.5 8.5 0 1 0 0 17 8.5 8.5 0 0 0 0-17ZM12 7.5V12l3 2',
   terminal: 'M4 5h16v10H4zM9 19h6M12 15v4M7.5 8.5h5',
   deadletters: 'M4 6h16v12H4zM4 7l8 6 8-6',

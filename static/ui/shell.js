@@ -1,6 +1,7 @@
 // The frame of every page: navigation, theme switch, help, login, toasts.
 import { html, useEffect, useRef, useState } from '../lib/html.js';
 import { loadSession, login, loginNeeded, logout, session } from '../lib/api.js';
+import { count } from '../lib/format.js';
 import { helpOpen, JUMPS, pageBindings } from '../lib/keys.js';
 import { useResource } from '../lib/resource.js';
 import { href, route } from '../lib/router.js';
@@ -15,6 +16,7 @@ export const PAGES = [
   { id: 'plugins', label: 'Plugins' },
   { id: 'live', label: 'Live' },
   { id: 'alerts', label: 'Alerts' },
+  { id: 'orders', label: 'Orders' },
   { id: 'timesheets', label: 'Time sheets' },
   { id: 'terminal', label: 'Terminal' },
   { id: 'deadletters', label: 'Dead letters' },
@@ -71,12 +73,18 @@ function Nav({ open, close }) {
   const here = route.value.path[0] ?? 'plugins';
   const { data: alerts } = useResource('/api/alerts', { status: 'new', limit: 100 }, { pollMs: 10000 });
   const { data: dead } = useResource('/api/deadletters', { status: 'open', limit: 100 }, { pollMs: 10000 });
-  const badge = { alerts, deadletters: dead };
+  const { data: orders } = useResource('/api/orders/stats', {}, { pollMs: 10000 });
   const many = (list) => (list?.items?.length ? `${list.items.length}${list.next ? '+' : ''}` : null);
+  const failed = orders?.counts?.FAILED;
+  const badges = {
+    alerts: { text: many(alerts), of: 'new', bad: true },
+    orders: { text: failed ? count(failed) : null, of: 'failed', bad: true },
+    deadletters: { text: many(dead), of: 'open' },
+  };
   return html`<nav class=${open ? 'side open' : 'side'} id="navigation" aria-label="Pages">
     ${PAGES.map(({ id, label }) => html`<a key=${id} href=${href([id])} aria-current=${id === here ? 'page' : undefined} onClick=${close}>
       <${Icon} name=${id} /><span>${label}</span>
-      ${many(badge[id]) && html`<b class=${id === 'alerts' ? 'pill bad' : 'pill'}>${many(badge[id])}<span class="sr"> ${id === 'alerts' ? 'new' : 'open'}</span></b>`}
+      ${badges[id]?.text && html`<b class=${badges[id].bad ? 'pill bad' : 'pill'}>${badges[id].text}<span class="sr"> ${badges[id].of}</span></b>`}
     </a>`)}
   </nav>`;
 }

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { browser, eventually } from './browser.js';
 
 const { open } = browser();
-const PAGES = ['plugins', 'live', 'alerts', 'timesheets', 'terminal', 'deadletters', 'stores', 'audit', 'system'];
+const PAGES = ['plugins', 'live', 'alerts', 'orders', 'timesheets', 'terminal', 'deadletters', 'stores', 'audit', 'system'];
 
 for (const name of PAGES) {
   test(`the page ${name} opens without console errors or violations of the content security policy`, async () => {
