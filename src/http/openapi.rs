@@ -1,5 +1,6 @@
 //! The OpenAPI 3.1 description of this server, generated from the handlers, and what else can be read from it.
 
+mod open_parts;
 mod refine;
 
 use std::sync::OnceLock;
@@ -40,6 +41,9 @@ pub fn document() -> Document {
         }
     }
     refine::refine(&mut document);
+    if let Some(components) = &mut document.components {
+        open_parts::open_parts(components);
+    }
     document
 }
 

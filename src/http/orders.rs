@@ -10,7 +10,7 @@ use super::access::Actor;
 use super::body::{RawBody, media_type};
 use super::order_timeline::timeline;
 use super::page::List;
-use super::params::Params;
+use super::params::{Params, WhenText};
 use super::problem::{Problem, ProblemField};
 use super::{Local, State};
 use crate::orders::acceptor::{AcceptError, Accepted};
@@ -201,11 +201,11 @@ impl From<AcceptError> for Problem {
 #[utoipa::path(
     tag = "orders",
     params(
-        ("status" = Option<String>, Query, description = "PENDING SUCCESS FAILED"),
+        ("status" = inline(Option<OrderStatus>), Query, description = "Where they stand"),
         ("storeId" = Option<String>, Query, description = "The store that they come from"),
         ("terminalId" = Option<String>, Query, description = "The terminal that they come from"),
-        ("from" = Option<String>, Query, description = "Accepted at or after: RFC 3339, or a business day"),
-        ("to" = Option<String>, Query, description = "Accepted before: RFC 3339, or a business day"),
+        ("from" = inline(Option<WhenText>), Query, description = "Accepted at or after: RFC 3339, or a business day"),
+        ("to" = inline(Option<WhenText>), Query, description = "Accepted before: RFC 3339, or a business day"),
         ("limit" = Option<u16>, Query, description = "Items of a page", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
     ),
