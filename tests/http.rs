@@ -1,11 +1,16 @@
 //! The HTTP server as a client meets it: a real server on a port of its own, a real embedded bus and a real SQLite store.
 
+#[path = "http/access.rs"]
+mod access;
 #[path = "support/http_client.rs"]
 mod http_client;
+#[path = "http/tail.rs"]
+mod tail;
 
 use http_client::{Client, login};
 use serde_json::json;
 use tillstream::bus::{Topic, TopicPartition};
+use tillstream::effect::{RecommendationRecord, Record};
 use tillstream::feed::{FeedBody, FeedItem, FeedKind};
 use tillstream::store::model::{Commit, DeadLetter, DeadLetterStatus};
 use tillstream::time::Timestamp;
@@ -165,6 +170,39 @@ async fn stores_are_replaced_as_a_whole_and_checked() {
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(answer.body["stores"]["S1"]["timeZone"], "Europe/Berlin");
     assert_eq!(client.send("PUT", "/api/stores", &headers, &right).await.status, 412);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_compressed_for_who_can_read_that() {
+    let client = Client::start().await;
+    for path in ["/api/plugins", "/static/app.js"] {
+        let plain = client.get(path).await;
+        assert_eq!(plain.header("content-encoding"), None, "{path}");
+        let small = client.send("GET", path, &[("accept-encoding", "gzip")], "").await;
+        assert_eq!(small.header("content-encoding"), Some("gzip"), "{path}");
+        assert!(small.bytes.starts_with(&[0x1f, 0x8b]) && small.bytes.len() < plain.bytes.len(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recommendations_are_counted_with_how_often_they_were_taken_up() {
+    let client = Client::start().await;
+    let recommendation = |number: u32, recommended: &str, taken_up| {
+        Record::Recommendation(RecommendationRecord {
+            id: format!("r{number}"),
+            basket_id: "b1".to_owned(),
+            product_id: "P1".to_owned(),
+            recommended: recommended.to_owned(),
+            taken_up,
+            at: Timestamp::from_millis(1_767_600_000_000),
+        })
+    };
+    let records = vec![recommendation(1, "P2", false), recommendation(2, "P3", true), recommendation(3, "P3", false)];
+    let settings_epoch = client.control.snapshot().epoch();
+    client.store.commit(Commit { settings_epoch, records, ..Commit::default() }.into()).await.unwrap();
+    let stats = client.get("/api/recommendations/stats").await;
+    let row = |recommended: &str, made, taken_up| json!({"productId": "P1", "recommended": recommended, "made": made, "takenUp": taken_up});
+    assert_eq!(stats.body["items"], json!([row("P3", 2, 1), row("P2", 1, 0)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

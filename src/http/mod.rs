@@ -27,6 +27,7 @@ mod plugins;
 mod preconditions;
 mod problem;
 mod recent_events;
+mod recommendations;
 mod replay;
 mod server;
 mod session;
@@ -120,6 +121,7 @@ fn routes(config: &mut ServiceConfig<'_>) {
         .service(alerts::list)
         .service(alerts::show)
         .service(alerts::change)
+        .service(recommendations::stats)
         .service(timesheets::list)
         .service(timesheets::totals)
         .service(deadletters::list)

@@ -1,6 +1,7 @@
 //! Recommendations: how often each was made, and taken up.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Store;
 use super::connection::{on, queries};
@@ -9,7 +10,7 @@ use super::schema::recommendations;
 use crate::effect::RecommendationRecord;
 
 /// How one recommendation did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecommendationStat {
     /// The product that prompted it.

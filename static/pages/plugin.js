@@ -12,8 +12,11 @@ import { href } from '../lib/router.js';
 import { toast } from '../lib/toast.js';
 import { Empty, More, PageHead, ProblemBox, Switch, Tabs } from '../ui/parts.js';
 import { Stats, switchPlugin } from './plugins.js';
+import { Recommendations } from './recommendations.js';
 
 const TABS = [['settings', 'Settings'], ['eligibility', 'Which events'], ['history', 'History']];
+/** What only one plugin has to show. */
+const OWN_TABS = { 'purchase-recommender': [['results', 'Results']] };
 const LEADS = { settings: 'What the plugin goes by.', eligibility: 'Which events qualify for this plugin. An empty list means all.' };
 const pick = ({ settings, eligibility }) => ({ settings, eligibility });
 
@@ -33,7 +36,7 @@ export function PluginPage({ name, tab = 'settings' }) {
       reload();
     }
   };
-  const tabs = TABS.map(([id, label]) => ({ id, label, href: href(['plugins', name], id === 'settings' ? {} : { tab: id }) }));
+  const tabs = [...TABS, ...(OWN_TABS[name] ?? [])].map(([id, label]) => ({ id, label, href: href(['plugins', name], id === 'settings' ? {} : { tab: id }) }));
   return html`<p class="crumbs"><a href=${href(['plugins'])}>Plugins</a></p>
     <${PageHead} title=${words(name)} lead=${data?.description}>
       ${data && html`<span class="state">${data.active ? 'On' : 'Off'}</span><${Switch} on=${data.active} busy=${busy} label=${`${words(name)} on`} onChange=${flip} />`}
@@ -42,8 +45,9 @@ export function PluginPage({ name, tab = 'settings' }) {
     ${data?.fault && html`<div class="problem" role="alert"><strong>Cannot run</strong><span>${data.fault}</span></div>`}
     ${data && html`<${Stats} stats=${data.stats} />
       <${Tabs} tabs=${tabs} current=${tab} label="Parts of the plugin" />
-      <div hidden=${tab === 'history'}><${Editor} path=${path} loaded=${data} etag=${etag ?? `"${data.revision}"`} tab=${tab} onSaved=${setData} /></div>
-      ${tab === 'history' && html`<${History} path=${path} revision=${data.revision} />`}`}`;
+      <div hidden=${tab !== 'settings' && tab !== 'eligibility'}><${Editor} path=${path} loaded=${data} etag=${etag ?? `"${data.revision}"`} tab=${tab} onSaved=${setData} /></div>
+      ${tab === 'history' && html`<${History} path=${path} revision=${data.revision} />`}
+      ${tab === 'results' && html`<${Recommendations} />`}`}`;
 }
 
 function Editor({ path, loaded, etag, tab, onSaved }) {

@@ -83,3 +83,17 @@ test('dead letters show their reason and bytes, and are discarded after a questi
   await eventually(async () => !(await api('/api/deadletters?status=open&limit=1000')).items.some((one) => one.id === id), 'discarded in the API');
   await page.finish();
 });
+
+test('the recommender tells how often what it recommended was taken up', async () => {
+  const { items } = await eventually(async () => {
+    const stats = await api('/api/recommendations/stats');
+    return stats.items.length && stats;
+  }, 'a basket with a recommendation has ended', 90000);
+  const page = await open('plugins/purchase-recommender');
+  await page.getByRole('link', { name: 'Results' }).click();
+  const row = page.locator('[data-recommendations] tbody tr').first();
+  await row.waitFor();
+  assert.match(await row.innerText(), /P\d+\s+P\d+\s+\d+\s+\d+\s+\d+(\.\d)?%/);
+  assert.ok(items[0].made >= items.at(-1).made, 'those made most often come first');
+  await page.finish();
+});

@@ -33,6 +33,7 @@ pub(crate) struct Answer {
     pub(crate) content_type: String,
     pub(crate) etag: Option<String>,
     pub(crate) text: String,
+    pub(crate) bytes: bytes::Bytes,
     /// Null if it is not JSON.
     pub(crate) body: Value,
     headers: reqwest::header::HeaderMap,
@@ -46,6 +47,11 @@ impl Answer {
 
 impl Client {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Config::default(), 0).await
+    }
+
+    /// With these settings, on this port of loopback; 0 takes a free one.
+    pub(crate) async fn start_with(config: Config, port: u16) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let bus = EmbeddedBus::open(directory.path().join("bus.db"), 4).unwrap();
@@ -54,13 +60,13 @@ impl Client {
         let status = Arc::new(Status::new(Role::ALL.to_vec()));
         let control =
             Control::start(store.clone(), feed.clone(), Arc::clone(&status), &Defaults::built_in()).await.unwrap();
-        let config = Arc::new(Config::default());
+        let config = Arc::new(config);
         let (kept_store, kept_control) = (store.clone(), Arc::clone(&control));
         let orders = OrderSignals::default();
         let identity = Identity::new();
         let processes = Processes::new(identity, store.clone(), Arc::clone(&status), Delivery::default(), false);
         let state = AppState { config, bus, store, control, feed: feed.clone(), status, orders, processes };
-        let server = serve(state, SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let server = serve(state, SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
         Self {
             http: reqwest::Client::new(),
             server,
@@ -82,9 +88,10 @@ impl Client {
         let (status, content_type, etag) =
             (response.status().as_u16(), header("content-type").unwrap_or_default(), header("etag"));
         let headers = response.headers().clone();
-        let text = response.text().await.unwrap();
+        let bytes = response.bytes().await.unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         let body = serde_json::from_str(&text).unwrap_or_default();
-        Answer { status, content_type, etag, text, body, headers }
+        Answer { status, content_type, etag, text, bytes, body, headers }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -102,6 +109,10 @@ impl Client {
     pub(crate) async fn feed(&self, query: &str) -> Socket {
         let url = format!("ws://{}/ws/feed?{query}", self.server.address());
         Socket(tokio_tungstenite::connect_async(url).await.unwrap().0)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.server.address().port()
     }
 
     pub(crate) async fn stop(&self) {

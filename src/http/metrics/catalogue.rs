@@ -73,6 +73,10 @@ pub const FAMILIES: &[Family] = &[
         "HTTP calls of plugins by outcome: answered, failed, retried, cached.",
     ),
     counter("tillstream_duplicates_total", "Events that had been there before and were dropped."),
+    counter(
+        "tillstream_events_read_again_total",
+        "Events that other scopes needed when they were no longer in memory, read and parsed a second time.",
+    ),
     counter("tillstream_events_total", "Distinct valid events of terminals that were applied."),
     gauge("tillstream_feed_clients", "Who follows the live feed."),
     counter(
