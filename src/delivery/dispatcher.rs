@@ -1,7 +1,8 @@
 //! The dispatcher: HTTP effects that have been committed, called, and their answers put into the outbox.
 //!
 //! All state that matters is in the store. A call is ended by one transaction that removes it and writes its answer, so
-//! an answer reaches the bus once; a crash between call and transaction repeats the `GET`, which is harmless. Calls run
+//! an answer reaches the bus once; a crash between call and transaction repeats the `GET`, which is harmless. Calls that
+//! end while the one before is under way share the next transaction. Calls run
 //! next to each other, bounded in all and per host, so that a slow host holds up no other. Time-outs, lost connections and
 //! statuses from 500 are tried again after a pause with jitter, up to the request's attempts; while the host's breaker is
 //! open, calls end at once with `circuit_open`, since a till waits for them.
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Notify, Semaphore};
 
@@ -23,10 +25,11 @@ use super::http_call::{self, Answered, CallError};
 use super::leases::Leases;
 use super::reply;
 use super::{Backoff, HttpNotice, Patience};
+use crate::bus::NewRecord;
 use crate::config::Secret;
-use crate::effect::{HttpRequest, Service};
+use crate::effect::{HttpEffect, HttpRequest, Service};
 use crate::event::ReplyOutcome;
-use crate::store::{HttpRow, Store, StoreError};
+use crate::store::{HttpEnd, HttpRow, Store, StoreError};
 use crate::time::Timestamp;
 
 /// Calls at work at once, those that wait for their host included.
@@ -143,6 +146,9 @@ impl Dispatcher {
     pub async fn run(&self) {
         let mut at_work = HashSet::new();
         let mut calls = FuturesUnordered::new();
+        let mut ended = Vec::new();
+        // One transaction at a time.
+        let mut ending = FuturesUnordered::new();
         let mut failures = 0;
         let mut patience = if self.leases.is_some() { Patience::shared() } else { Patience::alone() };
         loop {
@@ -169,15 +175,19 @@ impl Dispatcher {
                     }
                 }
             }
+            if ending.is_empty() && !ended.is_empty() {
+                ending.push(self.end(std::mem::take(&mut ended)));
+            }
             let pause = if failures > 0 { STORE_AWAY.pause(failures) } else { patience.pause() };
             tokio::select! {
-                Some(finished) = calls.next() => { at_work.remove::<str>(&finished); }
+                Some(finished) = calls.next() => take_finished(finished, &mut at_work, &mut ended),
+                Some(stored) = ending.next() => for id in stored { at_work.remove::<str>(&id); },
                 () = self.wake.notified(), if failures == 0 && at_work.len() < IN_FLIGHT_MAX => {}
                 () = tokio::time::sleep(pause) => {}
             }
             // Take all that are finished before the store is asked again.
-            while let Some(Some(finished)) = futures_util::FutureExt::now_or_never(calls.next()) {
-                at_work.remove::<str>(&finished);
+            while let Some(Some(finished)) = calls.next().now_or_never() {
+                take_finished(finished, &mut at_work, &mut ended);
             }
         }
     }
@@ -222,18 +232,26 @@ impl Dispatcher {
         }
     }
 
-    /// Makes one attempt of a call and writes down how it went. Returns the call's id.
-    async fn serve(&self, row: HttpRow) -> String {
+    /// Makes one attempt of a call; if others may follow, writes down that it failed.
+    async fn serve(&self, row: HttpRow) -> Finished {
         let id = row.effect.id.clone();
-        if let Err(error) = self.attempt(row).await {
-            // It is still due and will be tried again.
-            tracing::warn!(%error, call = id, "the outcome of an HTTP call could not be stored");
-            tokio::time::sleep(STORE_AWAY.pause(3)).await;
+        match self.attempt(row).await {
+            Ok(None) => Finished::Later(id),
+            Ok(Some(ended)) => Finished::Ended(Box::new(ended)),
+            Err(error) => {
+                self.not_stored(&error, 1).await;
+                Finished::Later(id)
+            }
         }
-        id
     }
 
-    async fn attempt(&self, row: HttpRow) -> Result<(), StoreError> {
+    /// What could not be stored is still due and will be tried again.
+    async fn not_stored(&self, error: &StoreError, calls: usize) {
+        tracing::warn!(%error, calls, "the outcome of HTTP calls could not be stored");
+        tokio::time::sleep(STORE_AWAY.pause(3)).await;
+    }
+
+    async fn attempt(&self, row: HttpRow) -> Result<Option<Ended>, StoreError> {
         let HttpRow { effect, attempts, .. } = row;
         let begun = Instant::now();
         let result = self.answers.get(&effect.request, self.call(&effect.request)).await;
@@ -243,15 +261,46 @@ impl Dispatcher {
             Err(error) if error.is_fault_of_host() && attempts < effect.request.attempts => {
                 let next = Timestamp::now().plus_millis(millis(RETRY.pause(attempts)));
                 self.retried.fetch_add(1, Ordering::Relaxed);
-                return self.store.http_attempt_failed(&effect.id, attempts, next, &error.cause()).await;
+                self.store.http_attempt_failed(&effect.id, attempts, next, &error.cause()).await?;
+                return Ok(None);
             }
             Err(error) => (ReplyOutcome::Failed { error: error.cause() }, false),
         };
         let (records, outcome) = reply::records(&effect, outcome);
-        if !self.store.http_done(&effect.id, records, None).await? {
-            return Ok(());
+        Ok(Some(Ended { effect, records, outcome, attempts, cached, begun }))
+    }
+
+    /// Ends calls for good. Returns the ids of those that are no longer at work.
+    async fn end(&self, calls: Vec<Ended>) -> Vec<String> {
+        let ids = calls.iter().map(|call| call.effect.id.clone()).collect();
+        let ends = |calls: &[Ended]| calls.iter().map(Ended::to_store).collect();
+        match self.store.http_done(ends(&calls)).await {
+            Ok(were_there) => self.ended(calls, &were_there),
+            // One of them is at fault: the others must not wait for it.
+            Err(StoreError::Refused(_)) if calls.len() > 1 => {
+                for call in calls {
+                    match self.store.http_done(ends(std::slice::from_ref(&call))).await {
+                        Ok(was_there) => self.ended(vec![call], &was_there),
+                        Err(error) => self.not_stored(&error, 1).await,
+                    }
+                }
+            }
+            Err(error) => self.not_stored(&error, calls.len()).await,
         }
+        ids
+    }
+
+    /// Calls have been ended; those that were not there any more had been ended before.
+    fn ended(&self, calls: Vec<Ended>, were_there: &[bool]) {
         self.relay.notify_one();
+        for (call, _) in calls.into_iter().zip(were_there).filter(|(_, was_there)| **was_there) {
+            self.tell(call);
+        }
+    }
+
+    /// Counts a call that has ended, and tells the listener.
+    fn tell(&self, call: Ended) {
+        let Ended { effect, outcome, attempts, cached, begun, .. } = call;
         let counter = if matches!(outcome, ReplyOutcome::Answered { .. }) { &self.answered } else { &self.failed };
         counter.fetch_add(1, Ordering::Relaxed);
         self.cached.fetch_add(u64::from(cached), Ordering::Relaxed);
@@ -271,7 +320,6 @@ impl Dispatcher {
             cached,
             duration_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
-        Ok(())
     }
 
     /// One request to the remote system, if its breaker lets it through.
@@ -294,6 +342,39 @@ impl Dispatcher {
             _ => host.breaker().succeeded(),
         }
         result
+    }
+}
+
+/// How an attempt came out.
+enum Finished {
+    /// The call with this id is tried again when it is due again.
+    Later(String),
+    /// There will be no other attempt.
+    Ended(Box<Ended>),
+}
+
+/// A call that has an outcome and is to be ended in the store.
+struct Ended {
+    effect: HttpEffect,
+    records: Vec<NewRecord>,
+    outcome: ReplyOutcome,
+    attempts: u32,
+    cached: bool,
+    begun: Instant,
+}
+
+impl Ended {
+    fn to_store(&self) -> HttpEnd {
+        HttpEnd { id: self.effect.id.clone(), records: self.records.clone(), dead_letter: None }
+    }
+}
+
+fn take_finished(finished: Finished, at_work: &mut HashSet<String>, ended: &mut Vec<Ended>) {
+    match finished {
+        Finished::Later(id) => {
+            at_work.remove(&id);
+        }
+        Finished::Ended(call) => ended.push(*call),
     }
 }
 

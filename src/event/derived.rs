@@ -64,16 +64,18 @@ pub fn stable_id(parts: &[&str]) -> String {
 }
 
 fn hash(parts: &[&str]) -> String {
-    use std::fmt::Write;
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update(u32::try_from(part.len()).expect("parts are short").to_be_bytes());
         hasher.update(part.as_bytes());
     }
-    hasher.finalize()[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a String takes all");
-        text
-    })
+    let mut text = String::with_capacity(32);
+    for byte in &hasher.finalize()[..16] {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
 }
 
 /// An event that is about to be made, in the order of its JSON keys.

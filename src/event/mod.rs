@@ -6,6 +6,7 @@
 
 mod data;
 mod derived;
+mod one_pass;
 mod parse;
 mod redact;
 mod schemas;
@@ -59,15 +60,15 @@ impl Source {
     /// # Errors
     /// If it is empty, longer than 255 bytes, or holds control characters.
     pub fn new(text: &str) -> Result<Self, InvalidId> {
-        Id::new(text)?;
+        Id::check(text)?;
         let position = |index: usize| u16::try_from(index).expect("at most 255 bytes");
         let kind = if text.len() > PLUGINS.len() && text.starts_with(PLUGINS) {
             SourceKind::Plugin
         } else if let Some(rest) = text.strip_prefix(STORES)
-            && let Some((store, terminal)) = rest.split_once(TERMINALS)
-            && !store.is_empty()
+            && let Some(slash) = memchr::memchr(b'/', rest.as_bytes()).filter(|slash| *slash > 0)
+            && let (store, rest) = rest.split_at(slash)
+            && let Some(terminal) = rest.strip_prefix(TERMINALS)
             && !terminal.is_empty()
-            && !store.contains('/')
             && !terminal.contains('/')
         {
             let store_end = STORES.len() + store.len();

@@ -8,6 +8,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
+use super::one_pass;
 use super::unique_keys::UniqueKeys;
 use super::{
     EVENT_BYTES_MAX, Event, EventClass, EventData, EventError, EventType, Id, NESTING_MAX, Reason, Source,
@@ -16,10 +17,16 @@ use super::{
 use crate::time::Timestamp;
 
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Text<'_> {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 /// `sequence` is an integer; the CloudEvents extension of that name says string, so a decimal string is taken as well.
-struct Sequence(u64);
+pub(super) struct Sequence(u64);
 
 impl<'de> Deserialize<'de> for Sequence {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -47,33 +54,33 @@ impl<'de> Deserialize<'de> for Sequence {
 }
 
 #[derive(Deserialize)]
-struct Envelope<'a> {
+pub(super) struct Envelope<'a> {
     #[serde(borrow)]
-    specversion: Text<'a>,
+    pub(super) specversion: Text<'a>,
     #[serde(borrow)]
-    id: Text<'a>,
+    pub(super) id: Text<'a>,
     #[serde(borrow)]
-    source: Text<'a>,
+    pub(super) source: Text<'a>,
     #[serde(borrow, rename = "type")]
-    type_name: Text<'a>,
+    pub(super) type_name: Text<'a>,
     #[serde(borrow)]
-    time: Option<Text<'a>>,
+    pub(super) time: Option<Text<'a>>,
     #[serde(borrow)]
-    subject: Option<Text<'a>>,
+    pub(super) subject: Option<Text<'a>>,
     #[serde(borrow)]
-    datacontenttype: Option<Text<'a>>,
+    pub(super) datacontenttype: Option<Text<'a>>,
     #[serde(borrow)]
-    data: Option<&'a RawValue>,
-    sequence: Option<Sequence>,
+    pub(super) data: Option<&'a RawValue>,
+    pub(super) sequence: Option<Sequence>,
     #[serde(borrow)]
-    partitionkey: Option<Text<'a>>,
+    pub(super) partitionkey: Option<Text<'a>>,
     #[serde(borrow)]
-    businessday: Option<Text<'a>>,
-    training: Option<bool>,
+    pub(super) businessday: Option<Text<'a>>,
+    pub(super) training: Option<bool>,
     #[serde(borrow)]
-    causationid: Option<Text<'a>>,
+    pub(super) causationid: Option<Text<'a>>,
     #[serde(borrow)]
-    correlationid: Option<Text<'a>>,
+    pub(super) correlationid: Option<Text<'a>>,
 }
 
 /// Keys of `data` that would hold what no event may hold.
@@ -112,11 +119,14 @@ impl Event {
         let text = std::str::from_utf8(raw)
             .map_err(|error| fault(Reason::NotUtf8, "", format!("not UTF-8 at byte {}", error.valid_up_to())))?;
         check_nesting(text)?;
+        if let Some((envelope, data)) = one_pass::read(text) {
+            return from_envelope(&envelope, Some(data), raw.clone());
+        }
         let mut deserializer = serde_json::Deserializer::from_str(text);
         let envelope = Envelope::deserialize(UniqueKeys { inner: &mut deserializer, check: &mut |_| None })
             .and_then(|envelope| deserializer.end().map(|()| envelope))
             .map_err(|error| locate::<Envelope<'_>>(text, "", &error))?;
-        from_envelope(&envelope, raw.clone())
+        from_envelope(&envelope, None, raw.clone())
     }
 
     /// Reads an event in binary mode: attributes in `ce_*` headers (`content-type` is `datacontenttype`), `data` in the body.
@@ -169,7 +179,8 @@ impl Event {
     }
 }
 
-fn from_envelope(envelope: &Envelope<'_>, raw: Bytes) -> Result<Event, EventError> {
+/// `data` is absent where it has not been read yet.
+fn from_envelope(envelope: &Envelope<'_>, data: Option<EventData>, raw: Bytes) -> Result<Event, EventError> {
     if envelope.specversion.0 != "1.0" {
         return Err(fault(
             Reason::InvalidField,
@@ -181,8 +192,12 @@ fn from_envelope(envelope: &Envelope<'_>, raw: Bytes) -> Result<Event, EventErro
     let source =
         Source::new(&envelope.source.0).map_err(|error| fault(Reason::InvalidField, "source", error.to_string()))?;
     let type_name = &envelope.type_name.0;
-    Id::new(type_name).map_err(|error| fault(Reason::InvalidField, "type", error.to_string()))?;
+    Id::check(type_name).map_err(|error| fault(Reason::InvalidField, "type", error.to_string()))?;
     let mut kind = EventType::from_name(type_name);
+    let type_name = match kind {
+        EventType::Unknown => CompactString::new(type_name),
+        known => CompactString::const_new(known.as_str()),
+    };
     let time = match &envelope.time {
         Some(time) => {
             Timestamp::parse(&time.0).map_err(|error| fault(Reason::InvalidField, "time", error.to_string()))?
@@ -222,13 +237,16 @@ fn from_envelope(envelope: &Envelope<'_>, raw: Bytes) -> Result<Event, EventErro
             format!("is {:?}; only JSON is understood", content_type.0),
         ));
     }
-    let data = parse_data(kind, envelope.data)?;
+    let data = match data {
+        Some(data) => checked_token(data)?,
+        None => parse_data(kind, envelope.data)?,
+    };
     let owned = |text: &Option<Text<'_>>| text.as_ref().map(|text| CompactString::new(&text.0));
     Ok(Event {
         id,
         source,
         data,
-        type_name: CompactString::new(type_name),
+        type_name,
         time,
         sequence: envelope.sequence.as_ref().map(|sequence| sequence.0),
         training: envelope.training.unwrap_or(false),
@@ -253,9 +271,17 @@ fn parse_data(kind: EventType, raw: Option<&RawValue>) -> Result<EventData, Even
         return Err(fault(Reason::InvalidField, "data", "is not an object"));
     }
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let mut forbidden = |key: &str| is_forbidden_key(key).then(|| format!("forbidden field `{key}`"));
     let data = EventData::read(kind, UniqueKeys { inner: &mut deserializer, check: &mut forbidden })
         .map_err(|error| locate_data(kind, text, &error))?;
+    checked_token(data)
+}
+
+/// The check of keys in `data` that are not an event's own.
+pub(super) fn forbidden(key: &str) -> Option<String> {
+    is_forbidden_key(key).then(|| format!("forbidden field `{key}`"))
+}
+
+fn checked_token(data: EventData) -> Result<EventData, EventError> {
     match data.card_token() {
         Some(token) if looks_like_card_number(token) => Err(fault(
             Reason::ForbiddenData,

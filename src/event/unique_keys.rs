@@ -15,7 +15,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for UniqueKeys<'_, D> {
     type Error = D::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_any(Checked { inner: visitor, check: self.check })
+        self.inner.deserialize_any(Checked { inner: visitor, check: self.check, fields: &[] })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -24,11 +24,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for UniqueKeys<'_, D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_struct(name, fields, Checked { inner: visitor, check: self.check })
+        self.inner.deserialize_struct(name, fields, Checked { inner: visitor, check: self.check, fields })
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_map(Checked { inner: visitor, check: self.check })
+        self.inner.deserialize_map(Checked { inner: visitor, check: self.check, fields: &[] })
     }
 
     serde::forward_to_deserialize_any! {
@@ -40,6 +40,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for UniqueKeys<'_, D> {
 struct Checked<'a, V> {
     inner: V,
     check: &'a mut dyn FnMut(&str) -> Option<String>,
+    fields: &'static [&'static str],
 }
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<'_, V> {
@@ -50,23 +51,34 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<'_, V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.inner.visit_map(CheckedMap { inner: map, check: self.check, seen: SmallVec::new() })
+        let Self { inner, check, fields } = self;
+        inner.visit_map(CheckedMap { inner: map, check, fields, expected: 0, seen: SmallVec::new() })
     }
 }
 
 struct CheckedMap<'a, A> {
     inner: A,
     check: &'a mut dyn FnMut(&str) -> Option<String>,
-    seen: SmallVec<[u64; 24]>,
+    /// Keys of the struct that is read; whoever reads it notices by itself if one comes twice.
+    fields: &'static [&'static str],
+    /// Index of the field that comes next if keys come in the struct's order, as they nearly always do.
+    expected: usize,
+    /// Hashes of the other keys.
+    seen: SmallVec<[u64; 8]>,
 }
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for CheckedMap<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        let Self { inner, check, seen } = self;
+        let Self { inner, check, fields, expected, seen } = self;
         let mut fault = None;
-        let key = inner.next_key_seed(Key { seed, note: &mut |key| fault = note(key, seen, *check) })?;
+        let mut note = |key: &str| {
+            if !is_field(key, fields, expected) {
+                fault = note_other(key, seen, *check);
+            }
+        };
+        let key = inner.next_key_seed(Key { seed, note: &mut note })?;
         match fault {
             Some(message) => Err(de::Error::custom(message)),
             None => Ok(key),
@@ -78,7 +90,21 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for CheckedMap<'_, A> {
     }
 }
 
-fn note(key: &str, seen: &mut SmallVec<[u64; 24]>, check: &mut dyn FnMut(&str) -> Option<String>) -> Option<String> {
+fn is_field(key: &str, fields: &[&str], expected: &mut usize) -> bool {
+    let (before, behind) = fields.split_at(*expected);
+    let index = match behind.iter().position(|field| *field == key) {
+        Some(index) => Some(before.len() + index),
+        None => before.iter().position(|field| *field == key),
+    };
+    *expected = index.map_or(*expected, |index| index + 1);
+    index.is_some()
+}
+
+fn note_other(
+    key: &str,
+    seen: &mut SmallVec<[u64; 8]>,
+    check: &mut dyn FnMut(&str) -> Option<String>,
+) -> Option<String> {
     use std::hash::Hasher;
     let mut hasher = rustc_hash::FxHasher::default();
     hasher.write(key.as_bytes());

@@ -39,6 +39,15 @@ impl Id {
     /// # Errors
     /// If the text is empty, too long, or holds control characters.
     pub fn new(text: &str) -> Result<Self, InvalidId> {
+        Self::check(text)?;
+        Ok(Self(CompactString::new(text)))
+    }
+
+    /// Checks that `text` could be an identifier.
+    ///
+    /// # Errors
+    /// As [`Id::new`].
+    pub fn check(text: &str) -> Result<(), InvalidId> {
         if text.is_empty() {
             return Err(InvalidId::Empty);
         }
@@ -48,7 +57,7 @@ impl Id {
         if text.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
             return Err(InvalidId::Control);
         }
-        Ok(Self(CompactString::new(text)))
+        Ok(())
     }
 
     /// The identifier's text.

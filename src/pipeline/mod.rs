@@ -13,6 +13,7 @@ pub mod source;
 use std::sync::Arc;
 
 use compact_str::CompactString;
+use smallvec::SmallVec;
 
 use crate::bus::partitioner::partition_of;
 use crate::effect::Position;
@@ -53,11 +54,11 @@ pub const REKEYED_SCOPES: [Scope; 3] = [Scope::Employee, Scope::Customer, Scope:
 /// The partition of `pos.events.rekeyed` that owns an entity.
 #[must_use]
 pub fn entity_partition(scope: Scope, entity: &str, partitions: u32) -> u32 {
-    let mut key = String::with_capacity(scope.as_str().len() + 1 + entity.len());
-    key.push_str(scope.as_str());
-    key.push(':');
-    key.push_str(entity);
-    partition_of(key.as_bytes(), partitions)
+    let mut key: SmallVec<[u8; 64]> = SmallVec::new();
+    key.extend_from_slice(scope.as_str().as_bytes());
+    key.push(b':');
+    key.extend_from_slice(entity.as_bytes());
+    partition_of(&key, partitions)
 }
 
 /// The rekeyed partitions that need an event. Looks at the event alone, never at settings, so that every owner of a

@@ -22,6 +22,17 @@ pub struct HttpRow {
     pub error: Option<String>,
 }
 
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpEnd {
+    /// The call.
+    pub id: String,
+    /// What carries its answer.
+    pub records: Vec<NewRecord>,
+    /// Set if it came to nothing.
+    pub dead_letter: Option<DeadLetter>,
+}
+
 #[derive(diesel::Insertable)]
 #[diesel(table_name = http_calls)]
 struct NewCall<'a> {
@@ -71,19 +82,14 @@ impl Store {
             .await
     }
 
-    /// Ends a call: removes it and puts its answer (lane `dispatch`) and, if it came to nothing, a dead letter in its place.
-    /// Returns false, and does nothing, if the call is no longer there: it has been ended before.
+    /// Ends calls, all in one transaction: removes them and puts their answers (lane `dispatch`) and, for what came to
+    /// nothing, dead letters in their place. Tells of each whether it was still there; one that has been ended before is
+    /// left as it is.
     ///
     /// # Errors
     /// Only faults of the store.
-    pub async fn http_done(
-        &self,
-        id: &str,
-        records: Vec<NewRecord>,
-        dead_letter: Option<DeadLetter>,
-    ) -> Result<bool, StoreError> {
-        let id = id.to_owned();
-        self.write(move |database| on!(database, done(&id, &records, dead_letter.as_ref()))).await
+    pub async fn http_done(&self, calls: Vec<HttpEnd>) -> Result<Vec<bool>, StoreError> {
+        self.write(move |database| on!(database, done(&calls))).await
     }
 
     /// How many calls wait.
@@ -168,21 +174,21 @@ queries! {
         Ok(())
     }
 
-    pub(in crate::store) fn done(
-        db: &mut Db,
-        id: &str,
-        records: &[NewRecord],
-        dead_letter: Option<&DeadLetter>,
-    ) -> Result<bool, StoreError> {
+    pub(in crate::store) fn done(db: &mut Db, calls: &[HttpEnd]) -> Result<Vec<bool>, StoreError> {
         db.transaction(|db| {
-            if diesel::delete(http_calls::table.filter(http_calls::id.eq(id))).execute(db)? == 0 {
-                return Ok(false);
+            let (mut records, mut dead_letters) = (Vec::new(), Vec::new());
+            let mut were_there = Vec::with_capacity(calls.len());
+            for call in calls {
+                let removed = diesel::delete(http_calls::table.filter(http_calls::id.eq(&call.id))).execute(db)?;
+                were_there.push(removed > 0);
+                if removed > 0 {
+                    records.extend_from_slice(&call.records);
+                    dead_letters.extend(call.dead_letter.clone());
+                }
             }
-            queries::outbox::append(db, lane::DISPATCH, records)?;
-            if let Some(letter) = dead_letter {
-                queries::dead_letters::replace(db, std::slice::from_ref(letter))?;
-            }
-            Ok(true)
+            queries::outbox::append(db, lane::DISPATCH, &records)?;
+            queries::dead_letters::replace(db, &dead_letters)?;
+            Ok(were_there)
         })
     }
 

@@ -43,7 +43,7 @@ pub use cursor::{PAGE_ITEMS_MAX, Page};
 pub use dead_letters::{DECISION_LETTERS_MAX, DeadLetterFilter, DeadLetterSelection, StoredDeadLetter};
 pub use entities::TimerRow;
 pub use evidence::MissingEvidence;
-pub use http_calls::HttpRow;
+pub use http_calls::{HttpEnd, HttpRow};
 pub use leases::{Lease, LeaseRequest};
 pub use model::*;
 pub use offsets::SettingsUse;

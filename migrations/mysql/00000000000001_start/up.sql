@@ -77,10 +77,12 @@ CREATE TABLE alerts (
     INDEX alerts_status (status, at, id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4;
 
+-- Keyed by time first: thousands of rows of a batch then stand together, instead of each on a page of its own.
 CREATE TABLE recommendations (
-    id VARBINARY(255) NOT NULL PRIMARY KEY,
+    id VARBINARY(255) NOT NULL,
     basket_id VARBINARY(255) NOT NULL, product_id VARBINARY(255) NOT NULL, recommended VARBINARY(255) NOT NULL,
-    taken_up BOOLEAN NOT NULL, at BIGINT NOT NULL
+    taken_up BOOLEAN NOT NULL, at BIGINT NOT NULL,
+    PRIMARY KEY (at, id)
 ) ENGINE=InnoDB;
 
 CREATE TABLE age_prompts (

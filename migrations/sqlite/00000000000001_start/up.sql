@@ -77,10 +77,12 @@ CREATE INDEX alerts_at ON alerts (at, id);
 CREATE INDEX alerts_status ON alerts (status, at, id);
 CREATE INDEX alerts_without_evidence ON alerts (at, id) WHERE evidence IS NULL;
 
+-- Keyed by time first: thousands of rows of a batch then stand together, instead of each on a page of its own.
 CREATE TABLE recommendations (
-    id TEXT NOT NULL PRIMARY KEY,
-    basket_id TEXT NOT NULL, product_id TEXT NOT NULL, recommended TEXT NOT NULL, taken_up BOOLEAN NOT NULL, at BIGINT NOT NULL
-);
+    id TEXT NOT NULL,
+    basket_id TEXT NOT NULL, product_id TEXT NOT NULL, recommended TEXT NOT NULL, taken_up BOOLEAN NOT NULL, at BIGINT NOT NULL,
+    PRIMARY KEY (at, id)
+) WITHOUT ROWID;
 
 CREATE TABLE age_prompts (
     id TEXT NOT NULL PRIMARY KEY,

@@ -169,9 +169,11 @@ impl ShardState {
         let Some(Owned { lane: Lane::Source(source), .. }) = self.partitions.get_mut(&place) else {
             return Ok(());
         };
-        let quarantined = &self.quarantined;
-        let (refused, records): (Vec<Record>, Vec<Record>) =
-            fetched.records.into_iter().partition(|record| quarantined.contains(&(place, record.offset)));
+        let mut records = fetched.records;
+        let mut refused: Vec<Record> = Vec::new();
+        if !self.quarantined.is_empty() {
+            refused.extend(records.extract_if(.., |record| self.quarantined.contains(&(place, record.offset))));
+        }
         let records: Vec<ParsedRecord> = records.into_iter().map(parse).collect();
         source.forget_idle_windows(WINDOWS_MAX, committed);
         let unknown = source.unknown_sources(&records);

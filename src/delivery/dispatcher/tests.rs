@@ -7,7 +7,6 @@ use serde_json::json;
 use super::*;
 use crate::delivery::breaker::FAILURES_TO_OPEN;
 use crate::delivery::stub_customers::{Behaviour, StubCustomers};
-use crate::effect::HttpEffect;
 use crate::event::{Event, EventData, Scope};
 use crate::store::Commit;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::store::{LaneBacklog, Lease, LeaseRequest, lane};
+use crate::store::{HttpEnd, LaneBacklog, Lease, LeaseRequest, lane};
 
 #[tokio::test]
 async fn a_lane_is_read_in_order_and_cleared_up_to_a_place() {
@@ -25,18 +25,24 @@ async fn a_lane_is_read_in_order_and_cleared_up_to_a_place() {
     }
 }
 
+fn end(id: &str, answer: &str) -> HttpEnd {
+    HttpEnd { id: id.to_owned(), records: vec![record(answer)], dead_letter: None }
+}
+
 #[tokio::test]
 async fn an_answer_is_queued_once_however_often_it_is_reported() {
     for Fixture { store, .. } in fixtures().await {
         let mut commit = taken(&store, 10).await;
-        commit.http = vec![call("h1"), call("h2")];
+        commit.http = vec![call("h1"), call("h2"), call("h3")];
         commit_now(&store, commit).await;
-        assert!(store.http_done("h1", vec![record("answer")], None).await.unwrap());
-        assert!(!store.http_done("h1", vec![record("answer")], None).await.unwrap());
-        assert!(store.http_done("h2", vec![record("failed")], Some(dead_letter("d", 1))).await.unwrap());
+        assert_eq!(store.http_done(vec![end("h1", "answer")]).await.unwrap(), [true]);
+        let failed = HttpEnd { dead_letter: Some(dead_letter("d", 1)), ..end("h2", "failed") };
+        let calls = vec![end("h1", "answer"), failed, end("h3", "other"), end("h2", "twice")];
+        assert_eq!(store.http_done(calls).await.unwrap(), [false, true, true, false]);
         let rows = store.outbox_after(lane::DISPATCH, 0, 10).await.unwrap();
-        let sent: Vec<_> = rows.iter().map(|row| (row.seq, row.records[0].value.clone())).collect();
-        assert_eq!(sent, [(1, Bytes::from("answer")), (2, Bytes::from("failed"))]);
+        let values = |row: &OutboxRow| row.records.iter().map(|record| record.value.clone()).collect::<Vec<_>>();
+        let sent: Vec<_> = rows.iter().map(|row| (row.seq, values(row))).collect();
+        assert_eq!(sent, [(1, vec![Bytes::from("answer")]), (2, vec![Bytes::from("failed"), Bytes::from("other")])]);
         assert_eq!(store.dead_letter("d").await.unwrap().letter.status, DeadLetterStatus::Open);
         assert_eq!(store.http_depth().await.unwrap(), 0);
     }
@@ -48,9 +54,9 @@ async fn a_lane_s_numbers_go_on_after_it_was_emptied() {
         let mut commit = taken(&store, 10).await;
         commit.http = vec![call("h1"), call("h2")];
         commit_now(&store, commit).await;
-        store.http_done("h1", vec![record("one")], None).await.unwrap();
+        store.http_done(vec![end("h1", "one")]).await.unwrap();
         store.outbox_delete(lane::DISPATCH, 1).await.unwrap();
-        store.http_done("h2", vec![record("two")], None).await.unwrap();
+        store.http_done(vec![end("h2", "two")]).await.unwrap();
         assert_eq!(store.outbox_after(lane::DISPATCH, 1, 10).await.unwrap()[0].seq, 2);
     }
 }
@@ -84,10 +90,10 @@ async fn many_people_at_once_share_a_sync_and_lose_nothing() {
         commit_now(&store, commit).await;
         let answers = (0..100).map(|i| {
             let store = store.clone();
-            tokio::spawn(async move { store.http_done(&format!("h{i}"), vec![record("x")], None).await.unwrap() })
+            tokio::spawn(async move { store.http_done(vec![end(&format!("h{i}"), "x")]).await.unwrap() })
         });
         for answer in answers.collect::<Vec<_>>() {
-            assert!(answer.await.unwrap());
+            assert_eq!(answer.await.unwrap(), [true]);
         }
         let rows = store.outbox_after(lane::DISPATCH, 0, 1000).await.unwrap();
         assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), (1..=100).collect::<Vec<_>>());
