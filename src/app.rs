@@ -156,7 +156,9 @@ impl App {
             // The others count on this one from its first moment.
             processes.beat().await?;
         }
-        services::start(&supervisor, &parts, &identity, &processes, &public_feed);
+        // Without a server nobody reads the feed.
+        let feed_shown = (!options.until_caught_up).then_some(&public_feed);
+        services::start(&supervisor, &parts, &identity, &processes, feed_shown);
 
         let (stop, stopping) = watch::channel(false);
         let (caught_up, is_caught_up) = watch::channel(false);
@@ -227,6 +229,7 @@ impl App {
     /// Stops in good order: what is in flight is committed, what is committed is on the bus as far as time allows, and the
     /// others can take over at once.
     pub async fn stop(mut self) {
+        let begun = Instant::now();
         self.stop.send_replace(true);
         let http = async {
             if let Some(http) = self.http.take() {
@@ -242,7 +245,7 @@ impl App {
             }
         };
         tokio::join!(http, ingress);
-        self.empty_outbox().await;
+        self.empty_outbox(STOP_TIMEOUT.saturating_sub(begun.elapsed())).await;
         // Services use the store, so they end before it does.
         let _ = self.supervisor.send(StopAll).await;
         self.processes.leave().await;
@@ -250,7 +253,7 @@ impl App {
     }
 
     /// Waits until what was committed is on the bus, if this process carries it there and nobody else would.
-    async fn empty_outbox(&self) {
+    async fn empty_outbox(&self, patience: Duration) {
         if self.processes.delivery().relay.is_none() || self.processes.other_with(Role::Relay).is_some() {
             return;
         }
@@ -260,7 +263,7 @@ impl App {
             }
         };
         let others_commit = self.processes.other_with(Role::Processor).is_some();
-        let patience = if others_commit { SHARED_STOP_TIMEOUT } else { STOP_TIMEOUT };
+        let patience = if others_commit { patience.min(SHARED_STOP_TIMEOUT) } else { patience };
         if tokio::time::timeout(patience, empty).await.is_err() && !others_commit {
             tracing::warn!("stopped before everything was delivered; it goes on at the next start");
         }

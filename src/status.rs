@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::bus::TopicPartition;
 use crate::config::Role;
 use crate::time::Timestamp;
@@ -146,6 +148,48 @@ pub struct PluginStatus {
     pub last_event_at: Gauge,
 }
 
+/// What a plugin has done, in one process or in several together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PluginFigures {
+    /// Events that it was given.
+    pub consumed: u64,
+    /// Events that were not eligible.
+    pub skipped: u64,
+    /// Effects that it asked for.
+    pub effects: u64,
+    /// Events on which it failed.
+    pub errors: u64,
+    /// Time of the newest event that it was given, in milliseconds since the Unix epoch; 0 before the first.
+    pub last_event_at: i64,
+}
+
+impl PluginFigures {
+    /// The figures as they stand.
+    #[must_use]
+    pub fn of(status: &PluginStatus) -> Self {
+        Self {
+            consumed: status.consumed.get(),
+            skipped: status.skipped.get(),
+            effects: status.effects.get(),
+            errors: status.errors.get(),
+            last_event_at: status.last_event_at.get(),
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            consumed: self.consumed + other.consumed,
+            skipped: self.skipped + other.skipped,
+            effects: self.effects + other.effects,
+            errors: self.errors + other.errors,
+            last_event_at: self.last_event_at.max(other.last_event_at),
+        }
+    }
+}
+
 /// One long-lived actor.
 #[derive(Debug, Default)]
 pub struct ActorStatus {
@@ -191,6 +235,8 @@ pub struct Status {
     pub stages: Stages,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionStatus>>>,
     plugins: RwLock<BTreeMap<String, Arc<PluginStatus>>>,
+    /// What plugins have done in the other processes that share the work.
+    elsewhere: RwLock<BTreeMap<String, PluginFigures>>,
     actors: RwLock<BTreeMap<String, Arc<ActorStatus>>>,
     /// Reasons why the process cannot do its work now, by part.
     unready: RwLock<BTreeMap<&'static str, String>>,
@@ -217,6 +263,7 @@ impl Status {
             stages: Stages::default(),
             partitions: RwLock::default(),
             plugins: RwLock::default(),
+            elsewhere: RwLock::default(),
             actors: RwLock::default(),
             unready: RwLock::default(),
         }
@@ -257,6 +304,18 @@ impl Status {
         entry(&self.plugins, &name.to_owned())
     }
 
+    /// What a plugin has done in all processes that share the work, as far as this one knows.
+    #[must_use]
+    pub fn plugin_everywhere(&self, name: &str) -> PluginFigures {
+        let elsewhere = self.elsewhere.read().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+        PluginFigures::of(&self.plugin(name)).plus(elsewhere.unwrap_or_default())
+    }
+
+    /// Takes note of what plugins have done in other processes.
+    pub fn set_plugins_elsewhere(&self, figures: BTreeMap<String, PluginFigures>) {
+        *self.elsewhere.write().unwrap_or_else(PoisonError::into_inner) = figures;
+    }
+
     /// All plugins that were asked for.
     #[must_use]
     pub fn plugins(&self) -> Vec<(String, Arc<PluginStatus>)> {
@@ -292,10 +351,10 @@ impl Status {
     }
 }
 
-/// A gauge that holds a time, as a time; `None` while it is 0.
+/// Milliseconds since the Unix epoch as a time; `None` if they are 0.
 #[must_use]
-pub fn time_of(gauge: &Gauge) -> Option<Timestamp> {
-    Some(gauge.get()).filter(|&millis| millis > 0).map(Timestamp::from_millis)
+pub fn time_in(millis: i64) -> Option<Timestamp> {
+    Some(millis).filter(|&millis| millis > 0).map(Timestamp::from_millis)
 }
 
 /// Resident memory of this process in bytes; `None` where the system does not tell (only Linux does).

@@ -16,6 +16,8 @@ mod duplicates;
 mod oracle;
 #[path = "pipeline/process.rs"]
 mod process;
+#[path = "pipeline/processes.rs"]
+mod processes;
 #[path = "pipeline/roles.rs"]
 mod roles;
 #[path = "pipeline/shop.rs"]

@@ -43,7 +43,7 @@ pub(super) fn start(
     parts: &Parts,
     identity: &Identity,
     processes: &Arc<Processes>,
-    public_feed: &Feed,
+    feed_shown: Option<&Feed>,
 ) {
     let has = |role| parts.roles.contains(&role);
     watch_processes(supervisor, processes);
@@ -53,8 +53,8 @@ pub(super) fn start(
         if has(Role::Processor) || has(Role::Dispatcher) {
             watch_feed_forward(supervisor, parts);
         }
-        if has(Role::Api) {
-            watch_feed_follow(supervisor, parts, public_feed);
+        if let Some(feed) = feed_shown.filter(|_| has(Role::Api)) {
+            watch_feed_follow(supervisor, parts, feed);
         }
     }
     if has(Role::Processor) {

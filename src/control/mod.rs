@@ -26,7 +26,7 @@ use crate::pipeline::source::content_type;
 use crate::plugins::defaults::Defaults;
 use crate::plugins::nearest;
 use crate::plugins::validate::{read, schema_of};
-use crate::status::{Status, time_of};
+use crate::status::{Status, time_in};
 use crate::store::PluginChange;
 use crate::store::Store;
 use crate::store::model::{PluginRow, StoreError};
@@ -78,7 +78,7 @@ pub struct PluginView {
     pub stats: PluginStats,
 }
 
-/// What a plugin has done since this process started.
+/// What a plugin has done since the processes that are alive have started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PluginStats {
@@ -242,7 +242,7 @@ impl Control {
 
     fn view_of(&self, plugin: &PluginSnapshot) -> Option<PluginView> {
         let registered = self.registered(&plugin.row.name)?;
-        let status = self.status.plugin(registered.name);
+        let figures = self.status.plugin_everywhere(registered.name);
         Some(PluginView {
             name: registered.name.to_owned(),
             description: registered.description.to_owned(),
@@ -253,11 +253,11 @@ impl Control {
             schema: Value::clone(&registered.schema),
             fault: plugin.fault.clone(),
             stats: PluginStats {
-                consumed: status.consumed.get(),
-                skipped: status.skipped.get(),
-                effects: status.effects.get(),
-                errors: status.errors.get(),
-                last_event_at: time_of(&status.last_event_at),
+                consumed: figures.consumed,
+                skipped: figures.skipped,
+                effects: figures.effects,
+                errors: figures.errors,
+                last_event_at: time_in(figures.last_event_at),
             },
         })
     }

@@ -152,6 +152,20 @@ impl Feed {
         self.append(count, items.into_iter());
     }
 
+    /// Counts items that were not even built: whoever asks for them later is told how many they were.
+    pub fn skip(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let (forgotten, next_seq) = {
+            let mut ring = self.ring();
+            ring.next_seq += count as u64;
+            (std::mem::take(&mut ring.items), ring.next_seq)
+        };
+        drop(forgotten);
+        self.0.next_seq.send_replace(next_seq);
+    }
+
     fn append(&self, count: usize, kept: impl ExactSizeIterator<Item = FeedItem>) {
         if count == 0 {
             return;
@@ -330,6 +344,17 @@ mod tests {
         });
         assert_eq!(built, [997, 998, 999]);
         assert_eq!(feed.extent(), Extent { oldest: 998, newest: 1000 });
+    }
+
+    #[test]
+    fn items_that_were_skipped_are_a_gap_for_who_comes_back() {
+        let feed = Feed::new(3);
+        feed.publish(vec![item(0), item(1)]);
+        feed.skip(5);
+        feed.publish(vec![item(7)]);
+        let mut reader = feed.subscribe(Filter::default(), Since::Seq(1));
+        assert!(matches!(reader.take(10), Some(Delivery::Gap(6))));
+        assert_eq!(seqs(reader.take(10)), [8]);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -30,6 +30,8 @@ const FORWARD_MAX: usize = 500;
 const FORWARD_INTERVAL: Duration = Duration::from_millis(50);
 /// Pause after a fault of the bus.
 const PAUSE: Duration = Duration::from_millis(500);
+/// For so long after the last reader has gone, items are kept for those who come back; then nobody pays for them.
+const KEPT: Duration = Duration::from_mins(1);
 /// Events of each partition whose repetition is noticed.
 const SEEN_MAX: usize = 8192;
 /// Topics that the feed is made of.
@@ -91,15 +93,24 @@ fn told(item: &FeedItem) -> Option<NewRecord> {
     Some(NewRecord { topic: Topic::Feed, partition: Some(0), key: None, value, headers: Vec::new() })
 }
 
-/// Shows in this process's feed what all processes do, until the future is dropped.
+/// Shows in this process's feed what all processes do, until the future is dropped. While nobody reads it, items are only
+/// counted.
 pub async fn follow(feed: &Feed, bus: Arc<dyn Bus>) {
     let mut reader = Reader::new(bus.partitions());
     let mut records = follow_topics(bus, TOPICS.to_vec());
     let mut failing = false;
+    let mut read_at: Option<Instant> = None;
     loop {
         match records.next().await {
             Ok(records) => {
                 failing = false;
+                if feed.readers() > 0 {
+                    read_at = Some(Instant::now());
+                }
+                if read_at.is_none_or(|at| at.elapsed() > KEPT) {
+                    feed.skip(records.len());
+                    continue;
+                }
                 feed.publish(records.iter().filter_map(|(place, record)| reader.item(*place, record)).collect());
             }
             Err(error) => {

@@ -11,7 +11,7 @@ use crate::config::Role;
 use crate::delivery::Delivery;
 use crate::delivery::dispatcher::DispatcherFigures;
 use crate::delivery::relay::RelayFigures;
-use crate::status::{PluginStatus, Status, Totals, rss_bytes};
+use crate::status::{PluginFigures, Status, Totals, rss_bytes};
 use crate::time::Timestamp;
 
 /// What a process says of itself.
@@ -35,7 +35,7 @@ pub struct ProcessInfo {
     /// Sums since it started.
     pub totals: TotalsInfo,
     /// What plugins have done in it since it started.
-    pub plugins: BTreeMap<String, PluginInfo>,
+    pub plugins: BTreeMap<String, PluginFigures>,
     /// Its long-lived actors.
     pub actors: Vec<ActorInfo>,
     /// Parts that cannot work now.
@@ -83,22 +83,6 @@ pub struct TotalsInfo {
     pub derived: u64,
     /// Transactions.
     pub commits: u64,
-}
-
-/// What a plugin has done in one process.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct PluginInfo {
-    /// Events that it was given.
-    pub consumed: u64,
-    /// Events that were not eligible.
-    pub skipped: u64,
-    /// Effects that it asked for.
-    pub effects: u64,
-    /// Events on which it failed.
-    pub errors: u64,
-    /// Time of the newest event that it was given, in milliseconds since 1970; 0 before the first.
-    pub last_event_at: i64,
 }
 
 /// A long-lived actor.
@@ -190,7 +174,14 @@ impl ProcessInfo {
             restarts: actor.restarts.get(),
             last_error: actor.last_error(),
         });
-        let unready = status.unready().into_iter();
+        let relay = delivery.relay.as_ref().map(|relay| RelayInfo::of(relay.figures()));
+        let dispatcher = delivery.dispatcher.as_ref().map(|dispatcher| DispatcherInfo::of(dispatcher.figures()));
+        let part = |part: &str, message| PartInfo { part: part.to_owned(), message };
+        let mut unready: Vec<_> = status.unready().into_iter().map(|(name, message)| part(name, message)).collect();
+        let error = relay.as_ref().and_then(|relay| relay.error.clone());
+        unready.extend(error.map(|error| part("relay", error)));
+        let error = dispatcher.as_ref().and_then(|dispatcher| dispatcher.error.clone());
+        unready.extend(error.map(|error| part("dispatcher", error)));
         Self {
             host: host.to_owned(),
             pid: std::process::id(),
@@ -200,11 +191,11 @@ impl ProcessInfo {
             rss_bytes: rss_bytes(),
             partitions: status.partitions().into_iter().map(partition).collect(),
             totals: TotalsInfo::of(&status.totals),
-            plugins: status.plugins().into_iter().map(|(name, figures)| (name, PluginInfo::of(&figures))).collect(),
+            plugins: status.plugins().into_iter().map(|(name, figures)| (name, PluginFigures::of(&figures))).collect(),
             actors: actors.collect(),
-            unready: unready.map(|(part, message)| PartInfo { part: part.to_owned(), message }).collect(),
-            relay: delivery.relay.as_ref().map(|relay| RelayInfo::of(relay.figures())),
-            dispatcher: delivery.dispatcher.as_ref().map(|dispatcher| DispatcherInfo::of(dispatcher.figures())),
+            unready,
+            relay,
+            dispatcher,
         }
     }
 
@@ -245,18 +236,6 @@ impl TotalsInfo {
             dead_letters: self.dead_letters + other.dead_letters,
             derived: self.derived + other.derived,
             commits: self.commits + other.commits,
-        }
-    }
-}
-
-impl PluginInfo {
-    fn of(figures: &PluginStatus) -> Self {
-        Self {
-            consumed: figures.consumed.get(),
-            skipped: figures.skipped.get(),
-            effects: figures.effects.get(),
-            errors: figures.errors.get(),
-            last_event_at: figures.last_event_at.get(),
         }
     }
 }

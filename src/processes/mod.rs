@@ -5,6 +5,7 @@
 
 mod info;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,14 +13,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-pub use info::{
-    ActorInfo, DispatcherInfo, ParkedInfo, PartInfo, PartitionInfo, PluginInfo, ProcessInfo, RelayInfo, TotalsInfo,
-};
+pub use info::{ActorInfo, DispatcherInfo, ParkedInfo, PartInfo, PartitionInfo, ProcessInfo, RelayInfo, TotalsInfo};
 
 use crate::config::Role;
 use crate::delivery::Delivery;
 use crate::delivery::leases::Leases;
-use crate::status::Status;
+use crate::status::{PluginFigures, Status};
 use crate::store::{ProcessRow, Store, StoreError};
 use crate::time::Timestamp;
 
@@ -226,6 +225,12 @@ impl Processes {
         let mut all = others.clone();
         all.push(this);
         self.identity.count(&all);
+        let mut plugins: BTreeMap<String, PluginFigures> = BTreeMap::new();
+        for (name, figures) in others.iter().filter(|other| other.is_alive).flat_map(|other| &other.info.plugins) {
+            let sum = plugins.entry(name.clone()).or_default();
+            *sum = sum.plus(*figures);
+        }
+        self.status.set_plugins_elsewhere(plugins);
         self.others.store(Arc::new(others));
         Ok(())
     }

@@ -86,11 +86,25 @@ impl Process {
         (status, serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or_default())
     }
 
+    /// Changes a resource and returns status and body of the answer.
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> (u16, Value) {
+        let request = reqwest::Client::new().patch(format!("{}{path}", self.url));
+        let sent = request.header("content-type", "application/merge-patch+json").body(body.to_string()).send().await;
+        let answer = sent.expect("an answer");
+        let status = answer.status().as_u16();
+        (status, serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or_default())
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
+        assert!(sent.expect("kill is there").success());
+    }
+
     /// Sends a signal by its name and waits for the end.
     pub(crate) fn stop_by(mut self, signal: &str) -> (ExitStatus, Duration) {
         let begun = Instant::now();
-        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status();
-        assert!(sent.expect("kill is there").success());
+        self.signal(signal);
         (self.child.wait().expect("it ends"), begun.elapsed())
     }
 }

@@ -1,7 +1,8 @@
-//! What plugins published, read from the bus file.
+//! What plugins published, read from the bus.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::Value;
 use tillstream::bus::embedded::EmbeddedBus;
@@ -19,16 +20,35 @@ const BYTES_MAX: usize = 4 << 20;
 pub(crate) struct Derived(BTreeMap<String, Value>);
 
 impl Derived {
-    /// Reads them all; none may be there twice.
+    /// Reads them all from a bus file; none may be there twice.
     pub(crate) fn on(bus: &Path, partitions: u32) -> Self {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let bus = EmbeddedBus::open(bus, partitions).expect("the bus file can be opened");
+        Self::opened_by(partitions, || async {
+            EmbeddedBus::open(bus, partitions).expect("the bus file can be opened") as Arc<dyn Bus>
+        })
+    }
+
+    /// Reads them all; none may be there twice. On a thread of its own, since the caller may be async.
+    pub(crate) fn opened_by<F: Future<Output = Arc<dyn Bus>>>(
+        partitions: u32,
+        open: impl FnOnce() -> F + Send,
+    ) -> Self {
+        std::thread::scope(|scope| {
+            let read = scope.spawn(|| {
+                let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+                let bus = runtime.block_on(open());
+                Self::read(&runtime, &*bus, partitions)
+            });
+            read.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn read(runtime: &tokio::runtime::Runtime, bus: &dyn Bus, partitions: u32) -> Self {
         let mut events = BTreeMap::new();
         for partition in 0..partitions {
             let from = TopicPartition::new(Topic::Events, partition);
-            let mut offset = 0;
+            let mut offset = runtime.block_on(bus.bounds(from)).expect("the bus can be read").low;
             loop {
-                let fetched = runtime.block_on(bus.read(from, offset, BYTES_MAX)).expect("the bus file can be read");
+                let fetched = runtime.block_on(bus.read(from, offset, BYTES_MAX)).expect("the bus can be read");
                 for record in &fetched.records {
                     let Ok(event) = serde_json::from_slice::<Value>(&record.value) else { continue };
                     let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();

@@ -31,7 +31,7 @@ pub(crate) struct Stream {
 
 impl Stream {
     /// Four stores with everything that goes wrong in a shop.
-    fn rig(self, to: &str) -> Command {
+    pub(crate) fn rig(self, to: &str) -> Command {
         let mut command = Command::new(binary());
         command.args(["rig", "--stores", "4", "--terminals", &self.terminals_per_store.to_string()]);
         command.args(["--duplicates", "0.05", "--corrupt", "0.01", "--out-of-order", "0.02", "--late", "0.002"]);

@@ -191,9 +191,8 @@ impl ConsumerContext for MemberContext {
                 tracing::warn!(%error, "partitions could not be taken; the group will assign them again");
             }
             lock(&self.owned).extend(&partitions);
-            if !partitions.is_empty() {
-                let _ = self.events.send(Ok(ConsumerEvent::Assigned(partitions)));
-            }
+            // Even none at all: the group has let this member in.
+            let _ = self.events.send(Ok(ConsumerEvent::Assigned(partitions)));
         } else {
             if !client.assignment_lost() {
                 self.commit(client, CommitMode::Async);

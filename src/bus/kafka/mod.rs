@@ -15,6 +15,7 @@ mod options;
 mod reader;
 mod records;
 mod settings;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{Bounds, Bus, BusError, Consumer, Fetched, NewRecord, TopicPartition};
+use super::{Bounds, Bus, BusError, Consumer, Fetched, NewRecord, Tail, Topic, TopicPartition};
 use crate::time::Timestamp;
 use appender::Appender;
 use consumer::KafkaConsumer;
@@ -33,6 +34,7 @@ use lanes::Lanes;
 use membership::Processed;
 pub use options::KafkaOptions;
 use reader::{Reader, blocking};
+use tail::KafkaTail;
 use topics::TopicNames;
 
 /// How long the brokers may take to say who they are.
@@ -163,5 +165,9 @@ impl Bus for KafkaBus {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn tail(&self, topics: &[Topic]) -> Result<Option<Box<dyn Tail>>, BusError> {
+        Ok(Some(Box::new(KafkaTail::start(&self.options, &self.names, topics)?)))
     }
 }

@@ -186,6 +186,14 @@ impl KafkaOptions {
         config
     }
 
+    /// Follows topics from their ends on.
+    pub(super) fn tail(&self) -> ClientConfig {
+        let defaults = [("queued.min.messages", "10000"), ("queued.max.messages.kbytes", "8192")];
+        let mut config = self.client("tail", &defaults);
+        committed_only(&mut config).set("group.id", &self.group).set("auto.offset.reset", "latest");
+        config
+    }
+
     /// Sees what transactions have written that are still open: where partitions really end.
     pub(super) fn watermarks(&self) -> ClientConfig {
         let mut config = self.client("watermarks", &[]);

@@ -1,0 +1,253 @@
+//! The binary in several processes, over a real Kafka and a real MySQL server: killed, paused until it is fenced, added,
+//! removed, while a log is being worked off. What is left must be what one undisturbed process leaves with neither.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tillstream::app::open_bus;
+use tillstream::config::{BusKind, Config};
+
+use crate::process::Process;
+use crate::shop::drawer;
+use crate::support::compare::assert_same;
+use crate::support::database::Database;
+use crate::support::derived::Derived;
+use crate::support::results;
+use crate::support::site::{Site, Stream};
+
+/// The brokers, as `host:port`; `scripts/services up` prints it.
+const BROKERS: &str = "TILLSTREAM_TEST_KAFKA";
+/// The default of `bus.partitions`.
+const PARTITIONS: u32 = 8;
+/// Longer than the session of a group's member, so that it is put out.
+const PAUSE: Duration = Duration::from_secs(14);
+/// Far below the session's time-out: whoever leaves in good order is not waited for. Machines that run tests are busy.
+const TAKE_OVER: Duration = Duration::from_secs(7);
+const PATIENCE: Duration = Duration::from_mins(4);
+
+/// Processes of one installation on Kafka and MySQL.
+struct Chain {
+    directory: TempDir,
+    database: Database,
+    brokers: String,
+    name: String,
+}
+
+impl Chain {
+    fn new(what: &str) -> Option<Self> {
+        let brokers = std::env::var(BROKERS).ok();
+        let Some(brokers) = brokers else {
+            use std::io::Write;
+            // Not `eprintln`, which the test harness keeps for itself while tests pass.
+            let _ = writeln!(std::io::stderr(), "skipped: {what}: {BROKERS} names no broker (scripts/services up)");
+            return None;
+        };
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let database = Database::on_server(what)?;
+        let directory = TempDir::new().expect("a temporary directory");
+        let name = format!("chain-{:016x}", rand::random::<u64>());
+        Some(Self { directory, database, brokers, name })
+    }
+
+    fn at_home<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().to_ascii_uppercase().starts_with("TILLSTREAM__") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .current_dir(self.directory.path())
+            .env("TILLSTREAM__BUS__KIND", "kafka")
+            .env("TILLSTREAM__BUS__BROKERS", &self.brokers)
+            .env("TILLSTREAM__BUS__GROUP", &self.name)
+            .env("TILLSTREAM__BUS__TOPICPREFIX", format!("{}.", self.name))
+            .env("TILLSTREAM__STORE__URL", self.database.url())
+            .env("TILLSTREAM__HTTP__BIND", "127.0.0.1:0")
+            .env("TILLSTREAM__PROCESSOR__SHARDS", "2")
+            // Small batches: there is enough left for the next disturbance.
+            .env("TILLSTREAM__PROCESSOR__BATCHEVENTSMAX", "100")
+    }
+
+    fn serve(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tillstream"));
+        command.arg("serve").args(arguments);
+        self.at_home(&mut command);
+        command
+    }
+
+    /// A process with these roles, separated by commas.
+    fn start(&self, roles: &str) -> Process {
+        Process::spawn(&mut self.serve(&["--role", roles]))
+    }
+
+    fn fill(&self, stream: Stream) {
+        let mut rig = stream.rig("bus");
+        let status = self.at_home(&mut rig).status().expect("the rig starts");
+        assert!(status.success(), "the rig ends with {status}");
+    }
+
+    /// Waits until so many records have been applied.
+    async fn reaches(&self, records: i64) {
+        let begun = Instant::now();
+        while results::progress(&self.database) < records {
+            assert!(begun.elapsed() < PATIENCE, "nothing goes on at {}", results::progress(&self.database));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// One process with all roles finishes what is left.
+    fn finish(&self) {
+        let output = self.serve(&["--until-caught-up"]).stderr(Stdio::inherit()).output().expect("it starts");
+        assert!(output.status.success(), "serve --until-caught-up ends with {}", output.status);
+    }
+
+    /// What plugins published.
+    fn derived(&self) -> Derived {
+        let mut config = Config::default();
+        config.bus.kind = BusKind::Kafka;
+        config.bus.brokers.clone_from(&self.brokers);
+        config.bus.group.clone_from(&self.name);
+        config.bus.topic_prefix = format!("{}.", self.name);
+        Derived::opened_by(PARTITIONS, || async move { open_bus(&config).await.expect("the brokers answer") })
+    }
+}
+
+async fn until(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < limit, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    begun.elapsed()
+}
+
+/// The processes that own a partition of `pos.events`, or nothing while some partition has no owner.
+async fn owners(api: &Process) -> Vec<String> {
+    let (_, system) = api.get("/api/system").await;
+    let partitions = system["partitions"].as_array().cloned().unwrap_or_default();
+    let of_events = || partitions.iter().filter(|one| one["topic"] == "pos.events");
+    let mut owners: Vec<String> =
+        of_events().filter_map(|one| one["process"].as_str().map(ToOwned::to_owned)).collect();
+    if owners.len() != PARTITIONS as usize {
+        return Vec::new();
+    }
+    owners.sort_unstable();
+    owners.dedup();
+    owners
+}
+
+async fn id(process: &Process) -> String {
+    process.get("/api/system").await.1["process"].as_str().expect("its name").to_owned()
+}
+
+async fn is_ready(process: &Process) -> bool {
+    process.get("/health/ready").await.0 == 200
+}
+
+#[actix::test]
+async fn processes_that_die_stall_come_and_go_leave_what_an_undisturbed_one_leaves() {
+    let Some(chain) = Chain::new("processes that die, stall, come and go") else { return };
+    let stream = Stream { seed: 21, events: 40_000, terminals_per_store: 8 };
+    let calm = Site::filled(stream);
+    calm.catch_up(4);
+    let all = calm.progress();
+    chain.fill(stream);
+
+    let api = chain.start("api");
+    let (first, second) = (chain.start("processor"), chain.start("processor"));
+    let (relay, other_relay) = (chain.start("relay"), chain.start("relay"));
+    let dispatcher = chain.start("dispatcher");
+    until("both processors have partitions", PATIENCE, async || owners(&api).await.len() == 2).await;
+    chain.reaches(all / 20).await;
+
+    drop(first);
+    let third = chain.start("processor");
+    drop(relay);
+    let relay = chain.start("relay");
+    chain.reaches(all / 5).await;
+
+    second.signal("STOP");
+    tokio::time::sleep(PAUSE).await;
+    let without: Vec<String> = vec![id(&third).await];
+    until("the others have what the paused one had", PATIENCE, async || owners(&api).await == without).await;
+    second.signal("CONT");
+    until("it is back among them", PATIENCE, async || owners(&api).await.len() == 2).await;
+    drop(dispatcher);
+    let dispatcher = chain.start("dispatcher");
+    chain.reaches(all / 2).await;
+
+    let fourth = chain.start("processor");
+    until("the new one has its share", PATIENCE, async || owners(&api).await.len() == 3).await;
+    let leaving = id(&third).await;
+    let (status, took) = third.stop_by("TERM");
+    assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
+    let left = until("its partitions have new owners", TAKE_OVER, async || {
+        let owners = owners(&api).await;
+        owners.len() == 2 && !owners.contains(&leaving)
+    })
+    .await;
+    drop(api);
+    let api = chain.start("api");
+    chain.reaches(all * 3 / 4).await;
+    until("all are ready", PATIENCE, async || {
+        is_ready(&api).await && is_ready(&second).await && is_ready(&fourth).await && is_ready(&relay).await
+    })
+    .await;
+    for process in [second, fourth, dispatcher, relay, other_relay, api] {
+        let (status, took) = process.stop_by("TERM");
+        assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
+    }
+    chain.finish();
+
+    let (expected, actual) = (results::rows(calm.store()), results::rows(&chain.database));
+    for (table, rows) in expected {
+        assert_same(table, rows, actual[table].clone());
+    }
+    let undisturbed = Derived::on(&calm.path("bus.db"), PARTITIONS).lines();
+    assert_same("derived events", undisturbed, chain.derived().lines());
+    println!("a process that left in good order was replaced {left:?} after it had ended");
+}
+
+#[actix::test]
+async fn a_switch_flipped_through_one_api_is_obeyed_by_a_processor_elsewhere_and_survives_everybody() {
+    let Some(chain) = Chain::new("a switch across real processes") else { return };
+    let (api, other_api) = (chain.start("api"), chain.start("api"));
+    let (processor, relay) = (chain.start("processor"), chain.start("relay"));
+    until("events are processed", PATIENCE, async || is_ready(&processor).await && is_ready(&relay).await).await;
+    let rule = json!({
+        "id": "drawer", "name": "Drawer opened", "severity": "low", "scope": "terminal", "status": "active",
+        "eventTypes": ["pos.drawer.opened"], "aggregate": {"kind": "count"}, "windowSeconds": 0, "limit": 0, "cooldownSeconds": 0,
+    });
+    let fraud = "/api/plugins/fraud-detection";
+    let patch = |value: Value| api.patch(fraud, value);
+    assert_eq!(patch(json!({"active": true, "settings": {"rules": [rule]}})).await.0, 200);
+    let alerts = async |count: usize| {
+        let (_, body) = other_api.get("/api/alerts?limit=1000").await;
+        body["items"].as_array().is_some_and(|items| items.len() == count)
+    };
+    let now = || tillstream::time::Timestamp::now().to_string();
+    let open = async |sequence: u64| {
+        let mut event = drawer("T1", sequence, 0);
+        event["time"] = json!(now());
+        api.post(&[event]).await;
+    };
+    open(1).await;
+    until("the rule has fired", PATIENCE, async || alerts(1).await).await;
+    assert_eq!(patch(json!({"active": false})).await.0, 200);
+    let seen =
+        until("the other API knows", Duration::from_secs(1), async || other_api.get(fraud).await.1["active"] == false)
+            .await;
+    open(2).await;
+    assert_eq!(patch(json!({"active": true})).await.0, 200);
+    open(3).await;
+    until("the third one has fired", PATIENCE, async || alerts(2).await).await;
+    assert_eq!(patch(json!({"active": false})).await.0, 200);
+    for process in [api, other_api, processor, relay] {
+        drop(process);
+    }
+    let again = chain.start("api");
+    assert_eq!(again.get(fraud).await.1["active"], false, "it survives everybody's restart");
+    println!("the other process knew after {seen:?}");
+}
