@@ -81,8 +81,10 @@ test('the terminal page shows the basket of a busy till', async () => {
   await page.finish();
 });
 
-test('the system page shows partitions, actors and a plot', async () => {
+test('the system page shows processes, partitions, delivery, actors and a plot', async () => {
   const page = await open('system');
+  await page.locator('table', { hasText: '(this one)' }).first().waitFor();
+  await page.locator('.tile', { hasText: 'Records in the outbox' }).waitFor();
   await page.locator('table', { hasText: 'pos.events' }).first().waitFor();
   await page.locator('.plot canvas').waitFor();
   assert.ok((await page.locator('table').last().locator('tbody tr').count()) > 0, 'actors are listed');

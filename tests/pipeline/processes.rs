@@ -1,6 +1,7 @@
 //! The binary in several processes, over a real Kafka and a real MySQL server: killed, paused until it is fenced, added,
 //! removed, while a log is being worked off. What is left must be what one undisturbed process leaves with neither.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,9 +40,7 @@ impl Chain {
     fn new(what: &str) -> Option<Self> {
         let brokers = std::env::var(BROKERS).ok();
         let Some(brokers) = brokers else {
-            use std::io::Write;
-            // Not `eprintln`, which the test harness keeps for itself while tests pass.
-            let _ = writeln!(std::io::stderr(), "skipped: {what}: {BROKERS} names no broker (scripts/services up)");
+            say(&format!("skipped: {what}: {BROKERS} names no broker (scripts/services up)"));
             return None;
         };
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -114,6 +113,11 @@ impl Chain {
     }
 }
 
+/// Not `eprintln`, which the test harness keeps for itself while tests pass.
+fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
 async fn until(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !holds().await {
@@ -136,6 +140,14 @@ async fn owners(api: &Process) -> Vec<String> {
     owners.sort_unstable();
     owners.dedup();
     owners
+}
+
+/// Records of `pos.events` that are not committed.
+async fn lag(api: &Process) -> i64 {
+    let (_, system) = api.get("/api/system").await;
+    let partitions = system["partitions"].as_array().expect("a list");
+    let of_events = partitions.iter().filter(|one| one["topic"] == "pos.events");
+    of_events.map(|one| one["lag"].as_i64().expect("a number")).sum()
 }
 
 async fn id(process: &Process) -> String {
@@ -207,7 +219,7 @@ async fn processes_that_die_stall_come_and_go_leave_what_an_undisturbed_one_leav
     }
     let undisturbed = Derived::on(&calm.path("bus.db"), PARTITIONS).lines();
     assert_same("derived events", undisturbed, chain.derived().lines());
-    println!("a process that left in good order was replaced {left:?} after it had ended");
+    say(&format!("a process that left in good order was replaced {left:?} after it had ended"));
 }
 
 #[actix::test]
@@ -240,6 +252,7 @@ async fn a_switch_flipped_through_one_api_is_obeyed_by_a_processor_elsewhere_and
         until("the other API knows", Duration::from_secs(1), async || other_api.get(fraud).await.1["active"] == false)
             .await;
     open(2).await;
+    until("it has been looked at", PATIENCE, async || lag(&api).await == 0).await;
     assert_eq!(patch(json!({"active": true})).await.0, 200);
     open(3).await;
     until("the third one has fired", PATIENCE, async || alerts(2).await).await;
@@ -249,5 +262,5 @@ async fn a_switch_flipped_through_one_api_is_obeyed_by_a_processor_elsewhere_and
     }
     let again = chain.start("api");
     assert_eq!(again.get(fraud).await.1["active"], false, "it survives everybody's restart");
-    println!("the other process knew after {seen:?}");
+    say(&format!("the other process knew of a switch {seen:?} after the answer"));
 }
