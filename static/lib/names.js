@@ -72,6 +72,7 @@ export function summary(event) {
   if (tail.endsWith('payment.completed') || tail.endsWith('refund.completed')) {
     return `${money(d.amount, d.currency)} · ${d.method}${d.receipt === false ? ' · no receipt' : ''}`;
   }
+  if (tail.startsWith('order.')) return `${d.items?.length ?? 0} lines · ${money(d.total, d.currency)}`;
   if (tail.endsWith('discount.applied')) return `${money(d.amount, d.currency)}${d.manual ? ' · by hand' : ''}`;
   if (tail.endsWith('alert_raised')) return d.message ?? d.ruleId ?? '';
   if (tail.endsWith('recommendation.made')) return (d.recommended ?? []).map((r) => r.productId).join(', ');

@@ -1,4 +1,5 @@
 //! `tillstream tail` as a person runs it, while its server goes and comes back.
+#![expect(clippy::unwrap_used, reason = "a test whose command does not start or print has failed")]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

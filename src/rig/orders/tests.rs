@@ -48,17 +48,20 @@ fn lines_and_discounts_come_to_the_total_and_terminals_belong_to_their_stores() 
     }
 }
 
+/// Requests as they came: the key and the body.
+type Seen = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
 /// A server that answers each order's first requests with what `script` says, then accepts it.
 struct Server {
     url: String,
-    seen: Arc<Mutex<Vec<(String, Vec<u8>)>>>,
+    seen: Seen,
     handle: actix_web::dev::ServerHandle,
 }
 
 fn serve(script: &'static [u16]) -> Server {
-    let seen: Arc<Mutex<Vec<(String, Vec<u8>)>>> = Arc::default();
+    let seen: Seen = Arc::default();
     let data = web::Data::new(Arc::clone(&seen));
-    let answer = move |request: HttpRequest, body: web::Bytes, seen: web::Data<Arc<Mutex<Vec<(String, Vec<u8>)>>>>| async move {
+    let answer = move |request: HttpRequest, body: web::Bytes, seen: web::Data<Seen>| async move {
         let key = request.headers().get("idempotency-key").unwrap().to_str().unwrap().to_owned();
         let mut seen = seen.lock().unwrap();
         let before = seen.iter().filter(|(known, _)| *known == key).count();
