@@ -313,8 +313,7 @@ async fn every_figure_is_in_the_catalogue_and_says_what_it_means() {
         assert_eq!(kind, known.kind.as_str(), "{name}");
         assert!(text.contains(&format!("# HELP {name} {}", known.help)), "{name} has no meaning");
     }
-    let value =
-        |sample: &str| text.lines().find_map(|line| line.strip_prefix(sample)).map(str::trim).unwrap_or("absent");
+    let value = |sample: &str| text.lines().find_map(|line| line.strip_prefix(sample)).map_or("absent", str::trim);
     assert_eq!(value(r#"tillstream_part_ready{part="store"}"#), "1");
     assert_eq!(value("tillstream_ready"), "1");
     assert_eq!(value("tillstream_outbox_oldest_seconds"), "0");
