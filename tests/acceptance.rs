@@ -164,3 +164,24 @@ fn starting_again_once_everything_is_done_changes_nothing() {
     assert_eq!(rows, results::rows(site.store()));
     assert_same("derived events", lines, derived());
 }
+
+/// What was decided after the backup of the store is decided again: nothing is missing and nothing differs. Those events are on
+/// the bus again, too, since a restored store cannot know what had got there.
+#[test]
+fn a_backup_made_at_work_gives_the_same_results_when_it_is_restored() {
+    let calm = Site::filled(stream(6));
+    let disturbed = calm.with_same_bus();
+    calm.catch_up(2);
+    let restored = disturbed.back_up_at_work(calm.progress() / 4);
+    assert!(restored.progress() > 0 && restored.progress() < calm.progress(), "the backup is of a moment in between");
+    // The store alone, beside the log that went on.
+    disturbed.catch_up(2);
+    disturbed.put_back_store_of(&restored);
+    for site in [restored, disturbed] {
+        site.catch_up(2);
+        assert_eq!(results::rows(site.store()), results::rows(calm.store()));
+        let expected = Derived::on(&calm.path("bus.db"), PARTITIONS).lines();
+        let derived = Derived::after_restore(&site.path("bus.db"), PARTITIONS);
+        assert_same("derived events", expected, derived.lines());
+    }
+}

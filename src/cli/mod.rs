@@ -2,6 +2,7 @@
 //!
 //! Owns the exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
+pub mod backup;
 pub mod bench;
 pub mod demo;
 pub mod health;
@@ -32,6 +33,7 @@ pub struct Cli {
 enum Command {
     Demo(demo::DemoArgs),
     Bench(bench::BenchArgs),
+    Backup(backup::BackupArgs),
     Rig(rig::RigArgs),
     Serve(serve::ServeArgs),
     Health(health::HealthArgs),
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Backup(args) => backup::run(&args),
         Command::Rig(args) => rig::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Plugins(args) => plugins::run(&args),

@@ -24,6 +24,7 @@ use crate::config::{BusKind, Role, StoreUrl};
 use crate::feed::Extent;
 use crate::status::COMMIT_DURATION;
 use crate::store::LaneBacklog;
+use crate::time::Timestamp;
 use catalogue::{FAMILIES, Kind};
 use exposition::Exposition;
 use outbox_age::OutboxAge;
@@ -154,8 +155,9 @@ async fn end_of(state: &AppState, place: TopicPartition) -> i64 {
 
 /// What waits in the store. While it is away these figures are left out: old ones would look like new ones.
 async fn add_waiting(state: &AppState, memory: &Memory, figures: &mut Exposition) {
-    let asked = async { tokio::join!(state.store.outbox_backlog(), state.store.counts()) };
-    let Ok((backlog, counts)) = timeout(PATIENCE, asked).await else { return };
+    let store = &state.store;
+    let asked = async { tokio::join!(store.outbox_backlog(), store.counts(), store.order_stats()) };
+    let Ok((backlog, counts, orders)) = timeout(PATIENCE, asked).await else { return };
     if let Ok(backlog) = backlog {
         let records = backlog.iter().map(|lane| lane.records).sum();
         let age = memory.outbox_age(&backlog);
@@ -167,15 +169,29 @@ async fn add_waiting(state: &AppState, memory: &Memory, figures: &mut Exposition
         figures.number("tillstream_dead_letters_open", &[], counts.dead_letters_open);
         figures.number("tillstream_alerts_new", &[], counts.alerts_new);
     }
+    if let Ok(orders) = orders {
+        for (status, count) in [("pending", orders.pending), ("success", orders.success), ("failed", orders.failed)] {
+            figures.number("tillstream_orders", &[("status", status)], count);
+        }
+        figures.number("tillstream_orders_unpublished", &[], orders.unpublished);
+        figures.number("tillstream_orders_parked", &[], orders.parked);
+        let age = orders.oldest_pending_at.map_or(0, |at| Timestamp::now().millis_since(at).max(0));
+        let age = Duration::from_millis(age.unsigned_abs());
+        figures.add("tillstream_orders_oldest_pending_seconds", &[], age.as_secs_f64());
+    }
 }
 
 /// Whether the process and its parts can work, by the same checks as `/health/ready`.
 async fn add_readiness(state: &AppState, figures: &mut Exposition) {
-    let checks = timeout(PATIENCE, health::checks(state)).await.unwrap_or_default();
+    // The checks have a patience of their own, which comes first.
+    let checks = timeout(PATIENCE * 2, health::checks(state)).await.unwrap_or_default();
     for part in ["bus", "store"] {
-        let mut of_part = checks.iter().filter(|check| check.name == part).peekable();
-        let ready = of_part.peek().is_some() && of_part.all(|check| check.ok);
-        figures.flag("tillstream_part_ready", &[("part", part)], ready);
+        let of_part: Vec<_> = checks.iter().filter(|check| check.name == part).collect();
+        // A role that does not need the bus does not look at it.
+        if checks.is_empty() || !of_part.is_empty() {
+            let ready = !checks.is_empty() && of_part.iter().all(|check| check.ok);
+            figures.flag("tillstream_part_ready", &[("part", part)], ready);
+        }
     }
     for role in state.status.roles() {
         let mut of_role = checks.iter().filter(|check| check.name == role.as_str());

@@ -1,4 +1,4 @@
-//! A copy of a running SQLite store, whole and consistent.
+//! A copy of a SQLite store, whole and consistent, whether or not a process works on it.
 
 use std::path::Path;
 
@@ -6,32 +6,34 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 
 use super::Store;
-use super::connection::{Database, Purpose};
+use super::connection::{Database, Purpose, Target};
 use super::model::StoreError;
 
 impl Store {
-    /// Copies the store as it is now to a new file, while work goes on.
+    /// Copies the SQLite store at `from` as it is now to the new file `to`. Blocks.
+    ///
+    /// The copy has no identity: it gets a new one when it is first used. Otherwise the bus would take what it decides anew
+    /// for what it knows already, since a restored store allots the same numbers to other rows of its outbox.
     ///
     /// # Errors
-    /// [`StoreError::Misconfigured`] if the file exists or the store is a MySQL database, which has tools of its own.
-    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
-        if path.exists() {
-            let text = format!("{} exists; a backup is only written to a new file", path.display());
-            return Err(StoreError::Misconfigured(text));
+    /// [`StoreError::Misconfigured`] if there is no store or `to` exists.
+    pub fn backup(from: &Path, to: &Path) -> Result<(), StoreError> {
+        let refuse = |text: String| Err(StoreError::Misconfigured(text));
+        if !from.exists() {
+            return refuse(format!("store.url: there is no store at {}", from.display()));
         }
-        let Some(path) = path.to_str().map(ToOwned::to_owned) else {
-            return Err(StoreError::Misconfigured(format!("the path {} is not UTF-8", path.display())));
+        if to.exists() {
+            return refuse(format!("{} exists; a backup is only written to a new file", to.display()));
+        }
+        let Some(name) = to.to_str() else {
+            return refuse(format!("the path {} is not UTF-8", to.display()));
         };
-        let target = self.inner.target.clone();
-        let copied = tokio::task::spawn_blocking(move || match target.connect(Purpose::Checkpoint)? {
-            Database::Sqlite(mut db) => {
-                diesel::sql_query("VACUUM INTO ?").bind::<Text, _>(path).execute(&mut db)?;
-                Ok(())
-            }
-            Database::Mysql(_) => {
-                Err(StoreError::Misconfigured("copy a MySQL store with mysqldump --single-transaction".to_owned()))
-            }
-        });
-        copied.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+        let Database::Sqlite(mut store) = Target::Sqlite(from.to_owned()).connect(Purpose::Checkpoint)? else {
+            unreachable!("a file is opened as SQLite")
+        };
+        diesel::sql_query("VACUUM INTO ?").bind::<Text, _>(name).execute(&mut store)?;
+        let mut copy = SqliteConnection::establish(name).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        diesel::sql_query("DELETE FROM meta WHERE name = 'identity'").execute(&mut copy)?;
+        Ok(())
     }
 }

@@ -27,6 +27,13 @@ impl Derived {
         })
     }
 
+    /// Reads them all from a bus file whose store was restored: some may be there again, in the same words.
+    pub(crate) fn after_restore(bus: &Path, partitions: u32) -> Self {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let bus = EmbeddedBus::open(bus, partitions).expect("the bus file can be opened");
+        Self::read(&runtime, &*bus, partitions).0
+    }
+
     /// Reads them all; none may be there twice. On a thread of its own, since the caller may be async.
     pub(crate) fn opened_by<F: Future<Output = Arc<dyn Bus>>>(
         partitions: u32,
@@ -38,11 +45,15 @@ impl Derived {
                 let bus = runtime.block_on(open());
                 Self::read(&runtime, &*bus, partitions)
             });
-            read.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            let (events, repeated) = read.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            assert!(repeated.is_empty(), "on the bus twice: {repeated:?}");
+            events
         })
     }
 
-    fn read(runtime: &tokio::runtime::Runtime, bus: &dyn Bus, partitions: u32) -> Self {
+    /// All of them, and which are there again.
+    fn read(runtime: &tokio::runtime::Runtime, bus: &dyn Bus, partitions: u32) -> (Self, Vec<String>) {
+        let mut repeated = Vec::new();
         let mut events = BTreeMap::new();
         for partition in 0..partitions {
             let from = TopicPartition::new(Topic::Events, partition);
@@ -54,7 +65,10 @@ impl Derived {
                     let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
                     if text("source").starts_with("/plugins/") && text("type").starts_with("pos.") {
                         let id = text("id");
-                        assert!(events.insert(id.clone(), event).is_none(), "{id} is on the bus twice");
+                        if let Some(before) = events.insert(id.clone(), event) {
+                            assert_eq!(before, events[&id], "two events of one id");
+                            repeated.push(id);
+                        }
                     }
                 }
                 if fetched.at_end {
@@ -63,7 +77,7 @@ impl Derived {
                 offset = fetched.next_offset;
             }
         }
-        Self(events)
+        (Self(events), repeated)
     }
 
     /// Every event, written out whole.

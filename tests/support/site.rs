@@ -88,6 +88,32 @@ impl Site {
         copy
     }
 
+    /// Processes for a while as [`Site::catch_up_until_killed`] does, and makes a backup of both files before the kill.
+    pub(crate) fn back_up_at_work(&self, records: i64) -> Self {
+        let copy = Self::empty();
+        let mut command = self.serve(2);
+        command.env("TILLSTREAM__PROCESSOR__BATCHEVENTSMAX", "200");
+        let mut processor = Running::start(command.stdout(Stdio::null()));
+        while self.progress() < records {
+            assert!(!processor.has_ended(), "it caught up before there was anything to copy");
+            std::thread::yield_now();
+        }
+        let mut backup = Command::new(binary());
+        let backup = self.at_home(&mut backup).arg("backup").arg(copy.directory.path());
+        assert!(backup.stdout(Stdio::null()).status().expect("it starts").success());
+        assert!(!processor.has_ended(), "it caught up before the backup was made");
+        copy
+    }
+
+    /// Puts a backup's store in the place of this one's.
+    pub(crate) fn put_back_store_of(&self, backup: &Self) {
+        for left in ["store.db-wal", "store.db-shm"] {
+            // Only a process that was killed leaves them.
+            let _ = fs::remove_file(self.path(left));
+        }
+        fs::copy(backup.path("store.db"), self.path("store.db")).expect("the store can be put back");
+    }
+
     /// The store, past the program.
     pub(crate) const fn store(&self) -> &Database {
         &self.store

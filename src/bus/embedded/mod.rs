@@ -5,6 +5,7 @@
 //! of an async runtime. The file never shrinks: room that retention frees is used again.
 
 mod appender;
+mod backup;
 mod checkpoint;
 mod chunk;
 mod compaction;

@@ -89,13 +89,16 @@ async fn a_closed_store_says_so_and_opens_again() {
 }
 
 #[tokio::test]
-async fn a_copy_made_while_the_store_is_open_is_a_whole_store() {
+async fn a_copy_made_while_the_store_is_open_is_a_whole_store_and_not_the_same_one() {
     let fixture = Fixture::sqlite().await;
     commit_now(&fixture.store, taken(&fixture.store, 10).await).await;
     let copy = fixture.directory.path().join("backup.db");
-    fixture.store.copy_to(&copy).await.unwrap();
-    let again = fixture.store.copy_to(&copy).await;
+    let identity = fixture.store.identity().await.unwrap();
+    let store = fixture.directory.path().join("data").join("store.db");
+    Store::backup(&store, &copy).unwrap();
+    let again = Store::backup(&store, &copy);
     assert!(matches!(&again, Err(StoreError::Misconfigured(text)) if text.contains("exists")), "{again:?}");
     let restored = Store::open(&format!("sqlite:{}", copy.display())).await.unwrap();
     assert_eq!(restored.partitions().await.unwrap()[0].next_offset, 10);
+    assert_ne!(restored.identity().await.unwrap(), identity);
 }
