@@ -238,7 +238,7 @@ impl Default for Config {
             plugins: PluginsConfig { file: "plugins.yaml".into(), file_is_explicit: false },
             customers: RemoteConfig::default(),
             orders: OrdersConfig { url: None, lookup: false, keep_keys: Duration::from_hours(24) },
-            processor: ProcessorConfig { shards: cores.min(4), batch_events_max: 5_000, entities_max: 5_000 },
+            processor: ProcessorConfig { shards: cores.min(4), batch_events_max: 4_000, entities_max: 5_000 },
             feed: FeedConfig { capacity: 10_000 },
         }
     }

@@ -1,18 +1,20 @@
 //! Keeps the events that an alert rests on, whole, beside the alert: it can be explained long after the bus forgot them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::leases::Leases;
-use crate::bus::{Bus, Topic, TopicPartition};
+use crate::bus::{Bus, BusError, Topic, TopicPartition};
 use crate::effect::Position;
-use crate::store::Store;
+use crate::store::{MissingEvidence, Store};
 
 /// Alerts looked at in one round.
 const ALERTS_MAX: usize = 100;
-/// Pause while there is nothing to do.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Pause between rounds, unless there is more to do than fits into one: alerts come in swarms, and a round reads the log
+/// and writes to the store once for all of them.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the process that does this holds, where several could.
 const LEASE: &str = "evidence";
@@ -30,32 +32,53 @@ pub async fn run(store: &Store, bus: &dyn Bus, leases: Option<&Leases>) -> Resul
             continue;
         }
         let missing = store.alerts_without_evidence(ALERTS_MAX).await.map_err(|error| error.to_string())?;
-        if missing.is_empty() {
-            tokio::time::sleep(PAUSE).await;
+        if !missing.is_empty() {
+            let events = read_all(bus, &missing).await.map_err(|error| error.to_string())?;
+            let copied = missing.iter().map(|alert| (alert.alert_id.clone(), copies(alert, &events)));
+            store.store_evidence(copied.collect()).await.map_err(|error| error.to_string())?;
         }
-        for alert in missing {
-            let mut events = Vec::with_capacity(alert.events.len());
-            for (position, name) in &alert.events {
-                match read_one(bus, *position).await? {
-                    Some(event) => events.push(event),
-                    None => {
-                        tracing::warn!(alert = alert.alert_id, name, "an event of this alert is no longer on the bus");
-                    }
-                }
-            }
-            store.store_evidence(&alert.alert_id, events).await.map_err(|error| error.to_string())?;
+        if missing.len() < ALERTS_MAX {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
-async fn read_one(bus: &dyn Bus, position: Position) -> Result<Option<Bytes>, String> {
-    let place = TopicPartition::new(Topic::Events, position.partition);
-    match bus.read(place, position.offset, 1).await {
-        Ok(fetched) => {
-            let record = fetched.records.into_iter().find(|record| record.offset == position.offset);
-            Ok(record.map(|record| record.value))
+/// The events of an alert that are still on the bus.
+fn copies(alert: &MissingEvidence, events: &BTreeMap<Position, Bytes>) -> Vec<Bytes> {
+    let found = alert.events.iter().filter_map(|(position, name)| {
+        let event = events.get(position).cloned();
+        if event.is_none() {
+            tracing::warn!(alert = alert.alert_id, name, "an event of this alert is no longer on the bus");
         }
-        Err(crate::bus::BusError::Gone { .. }) => Ok(None),
-        Err(error) => Err(error.to_string()),
+        event
+    });
+    found.collect()
+}
+
+/// Every event that these alerts name, each place on the bus read once: a read brings its neighbours along.
+async fn read_all(bus: &dyn Bus, alerts: &[MissingEvidence]) -> Result<BTreeMap<Position, Bytes>, BusError> {
+    let wanted: BTreeSet<Position> =
+        alerts.iter().flat_map(|alert| &alert.events).map(|(position, _)| *position).collect();
+    let mut found = BTreeMap::new();
+    let mut read_to = Position::default();
+    for position in &wanted {
+        let Position { partition, offset } = *position;
+        if partition == read_to.partition && offset < read_to.offset {
+            continue;
+        }
+        let fetched = match bus.read(TopicPartition::new(Topic::Events, partition), offset, 1).await {
+            Ok(fetched) => fetched,
+            Err(BusError::Gone { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        for record in fetched.records {
+            let position = Position { partition, offset: record.offset };
+            if wanted.contains(&position) {
+                // A copy of its own: its neighbours need not stay in memory.
+                found.insert(position, Bytes::copy_from_slice(&record.value));
+            }
+        }
+        read_to = Position { partition, offset: fetched.next_offset };
     }
+    Ok(found)
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::parse::{Envelope, forbidden};
+use super::parse::{Envelope, Sequence, Text, forbidden};
 use super::unique_keys::UniqueKeys;
 use super::{EventClass, EventData, EventType};
 
@@ -52,29 +52,62 @@ enum Attribute {
     Other,
 }
 
-/// Reads an event, if it can be read this way.
-pub(super) fn read(text: &str) -> Option<(Envelope<'_>, EventData)> {
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = UniqueKeys { inner: &mut deserializer, check: &mut |_| None };
-    let event = read.deserialize_struct("Envelope", ATTRIBUTES, Event).ok()?;
-    deserializer.end().ok()?;
-    Some(event)
+/// What has been read so far. Filled in place: it is large, and results are moved about.
+#[derive(Default)]
+struct Draft<'a> {
+    specversion: Option<Text<'a>>,
+    id: Option<Text<'a>>,
+    source: Option<Text<'a>>,
+    type_name: Option<Text<'a>>,
+    time: Option<Text<'a>>,
+    sequence: Option<Sequence>,
+    subject: Option<Text<'a>>,
+    partitionkey: Option<Text<'a>>,
+    businessday: Option<Text<'a>>,
+    training: Option<bool>,
+    causationid: Option<Text<'a>>,
+    correlationid: Option<Text<'a>>,
+    datacontenttype: Option<Text<'a>>,
+    data: Option<EventData>,
 }
 
-struct Event;
+/// Reads an event, if it can be read this way.
+pub(super) fn read(text: &str) -> Option<(Envelope<'_>, EventData)> {
+    let mut draft = Draft::default();
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = UniqueKeys { inner: &mut deserializer, check: &mut |_| None };
+    read.deserialize_struct("Envelope", ATTRIBUTES, Filling(&mut draft)).ok()?;
+    deserializer.end().ok()?;
+    let envelope = Envelope {
+        specversion: draft.specversion?,
+        id: draft.id?,
+        source: draft.source?,
+        type_name: draft.type_name?,
+        time: draft.time,
+        subject: draft.subject,
+        datacontenttype: draft.datacontenttype,
+        data: None,
+        sequence: draft.sequence,
+        partitionkey: draft.partitionkey,
+        businessday: draft.businessday,
+        training: draft.training,
+        causationid: draft.causationid,
+        correlationid: draft.correlationid,
+    };
+    Some((envelope, draft.data?))
+}
 
-impl<'de> Visitor<'de> for Event {
-    type Value = (Envelope<'de>, EventData);
+struct Filling<'d, 'a>(&'d mut Draft<'a>);
+
+impl<'de> Visitor<'de> for Filling<'_, 'de> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an event")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut specversion, mut id, mut source, mut type_name) = (None, None, None, None);
-        let (mut time, mut sequence, mut subject, mut partitionkey) = (None, None, None, None);
-        let (mut businessday, mut training, mut causationid, mut correlationid) = (None, None, None, None);
-        let (mut datacontenttype, mut data) = (None, None);
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self(draft) = self;
         let (mut kind, mut seen) = (EventType::Unknown, 0_u32);
         while let Some(attribute) = map.next_key::<Attribute>()? {
             let bit = 1 << attribute as u32;
@@ -83,51 +116,30 @@ impl<'de> Visitor<'de> for Event {
             }
             seen |= bit;
             match attribute {
-                Attribute::Specversion => specversion = Some(map.next_value()?),
-                Attribute::Id => id = Some(map.next_value()?),
-                Attribute::Source => source = Some(map.next_value()?),
+                Attribute::Specversion => draft.specversion = Some(map.next_value()?),
+                Attribute::Id => draft.id = Some(map.next_value()?),
+                Attribute::Source => draft.source = Some(map.next_value()?),
                 Attribute::Type => {
-                    let name: super::parse::Text<'de> = map.next_value()?;
+                    let name: Text<'de> = map.next_value()?;
                     kind = EventType::from_name(name.as_str());
-                    type_name = Some(name);
+                    draft.type_name = Some(name);
                 }
-                Attribute::Time => time = map.next_value()?,
-                Attribute::Sequence => sequence = map.next_value()?,
-                Attribute::Subject => subject = map.next_value()?,
-                Attribute::Partitionkey => partitionkey = map.next_value()?,
-                Attribute::Businessday => businessday = map.next_value()?,
-                Attribute::Training => training = map.next_value()?,
-                Attribute::Causationid => causationid = map.next_value()?,
-                Attribute::Correlationid => correlationid = map.next_value()?,
-                Attribute::Datacontenttype => datacontenttype = map.next_value()?,
-                Attribute::Data => data = Some(map.next_value_seed(Data(kind))?),
+                Attribute::Time => draft.time = map.next_value()?,
+                Attribute::Sequence => draft.sequence = map.next_value()?,
+                Attribute::Subject => draft.subject = map.next_value()?,
+                Attribute::Partitionkey => draft.partitionkey = map.next_value()?,
+                Attribute::Businessday => draft.businessday = map.next_value()?,
+                Attribute::Training => draft.training = map.next_value()?,
+                Attribute::Causationid => draft.causationid = map.next_value()?,
+                Attribute::Correlationid => draft.correlationid = map.next_value()?,
+                Attribute::Datacontenttype => draft.datacontenttype = map.next_value()?,
+                Attribute::Data => draft.data = Some(map.next_value_seed(Data(kind))?),
                 Attribute::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        let (Some(specversion), Some(id), Some(source), Some(type_name), Some(parsed)) =
-            (specversion, id, source, type_name, data)
-        else {
-            return Err(de::Error::custom("something is missing"));
-        };
-        let envelope = Envelope {
-            specversion,
-            id,
-            source,
-            type_name,
-            time,
-            subject,
-            datacontenttype,
-            data: None,
-            sequence,
-            partitionkey,
-            businessday,
-            training,
-            causationid,
-            correlationid,
-        };
-        Ok((envelope, parsed))
+        Ok(())
     }
 }
 

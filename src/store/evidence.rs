@@ -41,14 +41,16 @@ impl Store {
         self.read(move |database| on!(database, missing(limit))).await
     }
 
-    /// Keeps an alert's events, structured JSON each. Events that are there already stay.
+    /// Keeps events for each of these alerts, structured JSON each, all in one transaction. Events that are there already
+    /// stay.
     ///
     /// # Errors
     /// Only faults of the store.
-    pub async fn store_evidence(&self, alert_id: &str, events: Vec<Bytes>) -> Result<(), StoreError> {
-        let payload = rmp_serde::to_vec(&events).map_err(|error| StoreError::Refused(error.to_string()))?;
-        let alert_id = alert_id.to_owned();
-        self.write_repeatable(move |database| on!(database, keep(&alert_id, &payload))).await
+    pub async fn store_evidence(&self, alerts: Vec<(String, Vec<Bytes>)>) -> Result<(), StoreError> {
+        let payload = |(id, events): (String, Vec<Bytes>)| Ok((id, rmp_serde::to_vec(&events)?));
+        let written: Result<Vec<_>, rmp_serde::encode::Error> = alerts.into_iter().map(payload).collect();
+        let alerts = written.map_err(|error| StoreError::Refused(error.to_string()))?;
+        self.write_repeatable(move |database| on!(database, keep(&alerts))).await
     }
 }
 
@@ -71,11 +73,15 @@ queries! {
             .collect()
     }
 
-    pub(in crate::store) fn keep(db: &mut Db, alert_id: &str, payload: &[u8]) -> Result<(), StoreError> {
-        diesel::update(alerts::table.find(alert_id))
-            .filter(alerts::evidence.is_null())
-            .set(alerts::evidence.eq(payload))
-            .execute(db)?;
-        Ok(())
+    pub(in crate::store) fn keep(db: &mut Db, alerts: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+        db.transaction(|db| {
+            for (alert_id, payload) in alerts {
+                diesel::update(alerts::table.find(alert_id))
+                    .filter(alerts::evidence.is_null())
+                    .set(alerts::evidence.eq(payload))
+                    .execute(db)?;
+            }
+            Ok(())
+        })
     }
 }

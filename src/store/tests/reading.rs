@@ -83,8 +83,8 @@ async fn an_alert_s_events_are_kept_whole_once_they_are_copied() {
         assert_eq!(missing.events[1], (place, "/stores/S001/terminals/T1#2".to_owned()));
         assert_eq!(store.alert("a").await.unwrap().events, None);
         let events = vec![Bytes::from("{\"id\":\"1\"}"), Bytes::from("{\"id\":\"2\"}")];
-        store.store_evidence("a", events.clone()).await.unwrap();
-        store.store_evidence("a", vec![]).await.unwrap();
+        store.store_evidence(vec![("a".to_owned(), events.clone())]).await.unwrap();
+        store.store_evidence(vec![("a".to_owned(), vec![])]).await.unwrap();
         let alert = store.alert("a").await.unwrap();
         assert_eq!((alert.events, alert.record.evidence[1]), (Some(events), place));
         assert_eq!(store.alerts_without_evidence(10).await.unwrap(), []);
