@@ -4,6 +4,7 @@
 //! and ingress, which finishes its batches and leaves the group; then the relay what they put into the outbox; then what
 //! was leased is given back, and the files are closed.
 
+mod orders;
 mod services;
 
 use std::net::SocketAddr;
@@ -134,7 +135,7 @@ impl App {
         let control = Control::start(store.clone(), feed.clone(), Arc::clone(&status), &defaults).await?;
         control.follow(Arc::clone(&bus));
 
-        let orders = OrderSignals::default();
+        let signals = OrderSignals::default();
         let crashes = Crashes::default();
         let supervisor = Supervisor::new(Arc::clone(&status), crashes.clone()).start();
         let context = ShardContext {
@@ -159,6 +160,7 @@ impl App {
         // Without a server nobody reads the feed.
         let feed_shown = (!options.until_caught_up).then_some(&public_feed);
         services::start(&supervisor, &parts, &identity, &processes, feed_shown);
+        orders::start(&supervisor, &parts, &config, &signals);
 
         let (stop, stopping) = watch::channel(false);
         let (caught_up, is_caught_up) = watch::channel(false);
@@ -170,6 +172,7 @@ impl App {
                 shards: config.processor.shards,
                 batch_bytes_max: config.processor.batch_events_max * RECORD_BYTES,
                 until_caught_up: options.until_caught_up,
+                sends_orders: config.orders.url.is_some(),
             };
             services::watch_ingress(&supervisor, &parts, options, signals, &crashes, Arc::new(gone));
         }
@@ -184,7 +187,7 @@ impl App {
                 control: Arc::clone(&control),
                 feed: public_feed.clone(),
                 status: Arc::clone(&status),
-                orders: orders.clone(),
+                orders: signals,
                 processes: Arc::clone(&processes),
             };
             let http = http::serve(state, config.http.bind)?;

@@ -76,6 +76,27 @@ pub struct Totals {
     pub read_again: Counter,
 }
 
+/// Orders, since the process started.
+#[derive(Debug, Default)]
+pub struct OrderTotals {
+    /// Put on the bus.
+    pub published: Counter,
+    /// Read from the bus and handed to the dispatcher.
+    pub consumed: Counter,
+    /// Attempts at the third party that it took.
+    pub attempts_taken: Counter,
+    /// Attempts that failed.
+    pub attempts_failed: Counter,
+    /// Orders that ended as a success.
+    pub delivered: Counter,
+    /// Orders that came to nothing.
+    pub failed: Counter,
+    /// 1 while the third party counts as away.
+    pub breaker_open: Gauge,
+    /// Attempts under way.
+    pub in_flight: Gauge,
+}
+
 /// Wall-clock nanoseconds that batches have spent in each stage, summed over all shards.
 #[derive(Debug, Default)]
 pub struct Stages {
@@ -233,6 +254,8 @@ pub struct Status {
     pub totals: Totals,
     /// Where the time goes.
     pub stages: Stages,
+    /// Orders.
+    pub orders: OrderTotals,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionStatus>>>,
     plugins: RwLock<BTreeMap<String, Arc<PluginStatus>>>,
     /// What plugins have done in the other processes that share the work.
@@ -261,6 +284,7 @@ impl Status {
             started: Instant::now(),
             totals: Totals::default(),
             stages: Stages::default(),
+            orders: OrderTotals::default(),
             partitions: RwLock::default(),
             plugins: RwLock::default(),
             elsewhere: RwLock::default(),

@@ -14,6 +14,8 @@ mod disk_full;
 #[path = "pipeline/duplicates.rs"]
 mod duplicates;
 mod oracle;
+#[path = "pipeline/orders.rs"]
+mod orders;
 #[path = "pipeline/process.rs"]
 mod process;
 #[path = "pipeline/processes.rs"]

@@ -1,6 +1,9 @@
-//! `tillstream bench`: how fast a preloaded log is drained, and how long an event takes from append to feed.
+//! `tillstream bench`: how fast a preloaded log is drained, how long an event takes from append to feed, how many orders are
+//! accepted and how long they take.
 //!
-//! Both run the whole product in this process, in a directory of their own, with all plugins as `plugins.yaml` says.
+//! All run the whole product in this process, in a directory of their own, with all plugins as `plugins.yaml` says.
+
+mod orders;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -35,10 +38,10 @@ const APPEND_EVERY: Duration = Duration::from_millis(2);
 /// How long events may still arrive after the last append.
 const ARRIVE: Duration = Duration::from_secs(5);
 
-/// Measures this machine: throughput of a drain, latency from append to feed.
+/// Measures this machine: throughput of a drain, latency from append to feed, orders from till to third party.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  tillstream bench drain --events 1000000\n  tillstream bench latency --rate 5000 --seconds 20"
+    after_help = "Example:\n  tillstream bench drain --events 1000000\n  tillstream bench latency --rate 5000 --seconds 20\n  tillstream bench orders --count 30000 --clients 50 --deliver"
 )]
 pub struct BenchArgs {
     #[command(subcommand)]
@@ -51,6 +54,8 @@ enum What {
     Drain(Drain),
     /// Appends at a fixed rate and measures until a websocket client has each event.
     Latency(Latency),
+    /// Posts orders over HTTP and measures until each is accepted, and until it has arrived.
+    Orders(orders::Orders),
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +100,7 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
         match &args.what {
             What::Drain(drain) => measure_drain(drain, &directory).await,
             What::Latency(latency) => measure_latency(latency, &directory).await,
+            What::Orders(orders) => orders::measure(orders, &directory).await,
         }
     });
     let _ = std::fs::remove_dir_all(&directory);

@@ -49,6 +49,15 @@ impl Breaker {
         }
     }
 
+    /// When the next call may be made: `None` if any may, otherwise the moment from which one may as a probe.
+    #[must_use]
+    pub const fn probes_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Closed { .. } => None,
+            State::Open { until, .. } | State::HalfOpen { probe_until: until, .. } => Some(until),
+        }
+    }
+
     /// The host answered.
     pub const fn succeeded(&mut self) {
         self.state = State::Closed { failures: 0 };
@@ -114,6 +123,7 @@ mod tests {
         let start = Instant::now();
         let mut breaker = opened(start);
         let probing = start + OPEN_FIRST;
+        assert_eq!(breaker.probes_at(), Some(probing));
         assert!(breaker.admits(probing, TIMEOUT));
         assert!(!breaker.admits(probing, TIMEOUT), "one probe at a time");
         assert!(breaker.failed(probing));

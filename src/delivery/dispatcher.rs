@@ -309,6 +309,7 @@ impl Dispatcher {
             ReplyOutcome::Failed { error } => (None, Some(error)),
         };
         (self.listener)(HttpNotice {
+            service: "customers",
             id: effect.id,
             plugin: effect.plugin,
             terminal: effect.terminal,

@@ -7,6 +7,7 @@ pub mod evidence;
 mod http_call;
 pub mod leases;
 mod notice;
+pub mod orders;
 pub mod relay;
 mod reply;
 pub mod retention;

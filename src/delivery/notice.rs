@@ -11,6 +11,8 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpNotice {
+    /// The remote system: `customers` or `orders`.
+    pub service: &'static str,
     /// Id of the effect.
     pub id: String,
     /// The plugin that asked.
@@ -43,7 +45,7 @@ impl From<HttpNotice> for FeedItem {
             kind: FeedKind::Http,
             at: Timestamp::now(),
             body: FeedBody::Json {
-                type_name: "http.customers".into(),
+                type_name: format!("http.{}", notice.service).into(),
                 terminal: terminal.as_ref().and_then(Source::terminal_id).map(Into::into),
                 plugin: Some(notice.plugin.as_str().into()),
                 json: Bytes::from(json),

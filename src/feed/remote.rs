@@ -1,6 +1,6 @@
 //! The live feed where several processes share the work: everybody's feed shows what all of them do, as the bus tells it.
 //!
-//! Events of tills and of plugins come from `pos.events`, dead letters from `pos.deadletters`, changes of plugins from
+//! Events of tills and of plugins come from `pos.events`, orders from `order.created`, dead letters from `pos.deadletters`, changes of plugins from
 //! `pos.plugins`. Log lines and notices of HTTP calls are on no topic for others, so whoever has them puts them on
 //! `pos.feed`, where they live for minutes. The events of one till share a partition, so their order is right, and what a
 //! plugin publishes about an event comes after it.
@@ -35,7 +35,7 @@ const KEPT: Duration = Duration::from_mins(1);
 /// Events of each partition whose repetition is noticed.
 const SEEN_MAX: usize = 8192;
 /// Topics that the feed is made of.
-const TOPICS: [Topic; 4] = [Topic::Events, Topic::DeadLetters, Topic::Plugins, Topic::Feed];
+const TOPICS: [Topic; 5] = [Topic::Events, Topic::OrderCreated, Topic::DeadLetters, Topic::Plugins, Topic::Feed];
 
 /// An item on `pos.feed`.
 #[derive(Serialize, Deserialize)]
@@ -164,7 +164,11 @@ impl Reader {
             Topic::DeadLetters => Some(dead_letter(record)),
             Topic::Plugins => change(record),
             Topic::Feed => told_by_others(record),
-            Topic::Rekeyed | Topic::OrderCreated => None,
+            Topic::OrderCreated => {
+                let body = FeedBody::Event(Arc::new(event_of(record).ok()?));
+                Some(FeedItem { kind: FeedKind::Event, at: record.timestamp, body })
+            }
+            Topic::Rekeyed => None,
         }
     }
 

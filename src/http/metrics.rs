@@ -22,6 +22,7 @@ use super::{AppState, Local, State, health};
 use crate::bus::TopicPartition;
 use crate::config::{BusKind, Role, StoreUrl};
 use crate::feed::Extent;
+use crate::orders::acceptor::Acceptor;
 use crate::status::COMMIT_DURATION;
 use crate::store::LaneBacklog;
 use crate::time::Timestamp;
@@ -181,6 +182,23 @@ async fn add_waiting(state: &AppState, memory: &Memory, figures: &mut Exposition
     }
 }
 
+/// What this process did with orders.
+fn add_order_totals(state: &AppState, acceptor: &Acceptor, figures: &mut Exposition) {
+    let totals = &state.status.orders;
+    figures.count("tillstream_orders_accepted_total", &[], acceptor.figures.accepted.get());
+    figures.count("tillstream_orders_replayed_total", &[], acceptor.figures.replayed.get());
+    figures.count("tillstream_orders_published_total", &[], totals.published.get());
+    figures.count("tillstream_orders_consumed_total", &[], totals.consumed.get());
+    for (outcome, counter) in [("taken", &totals.attempts_taken), ("failed", &totals.attempts_failed)] {
+        figures.count("tillstream_order_attempts_total", &[("outcome", outcome)], counter.get());
+    }
+    for (status, counter) in [("success", &totals.delivered), ("failed", &totals.failed)] {
+        figures.count("tillstream_orders_ended_total", &[("status", status)], counter.get());
+    }
+    figures.number("tillstream_order_attempts_in_flight", &[], totals.in_flight.get());
+    figures.number("tillstream_orders_breaker_open", &[], totals.breaker_open.get());
+}
+
 /// Whether the process and its parts can work, by the same checks as `/health/ready`.
 async fn add_readiness(state: &AppState, figures: &mut Exposition) {
     // The checks have a patience of their own, which comes first.
@@ -277,6 +295,7 @@ pub(super) async fn show(state: State, local: web::Data<Local>) -> HttpResponse 
     add_readiness(&state, &mut figures).await;
     add_partitions(&state, &mut figures).await;
     add_waiting(&state, &local.metrics, &mut figures).await;
+    add_order_totals(&state, &local.orders, &mut figures);
     let mut text = recorder().map(PrometheusHandle::render).unwrap_or_default();
     text.push_str(&figures.into_text());
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)

@@ -126,17 +126,17 @@ impl Outcome {
     }
 }
 
-/// Decides what follows from an attempt. `counted` attempts have been spent before it; `probing`: it was the one that
-/// tried whether the third party is back, which is nothing to hold against the order.
+/// Decides what follows from an attempt. `counted` attempts have been spent before it; `host_is_away`: its breaker is open,
+/// or this attempt tried whether it is back, which is nothing to hold against the order.
 #[must_use]
-pub fn decide(outcome: &Outcome, counted: u32, probing: bool, settings: &Settings) -> Next {
+pub fn decide(outcome: &Outcome, counted: u32, host_is_away: bool, settings: &Settings) -> Next {
     if *outcome == Outcome::Taken {
         return Next::Success;
     }
     if !outcome.may_be_retried() {
         return Next::Fail("refused_by_third_party");
     }
-    let counts = !(probing && outcome.is_fault_of_host());
+    let counts = !(host_is_away && outcome.is_fault_of_host());
     if counts && counted.saturating_add(1) >= settings.attempts {
         return Next::Fail("attempts_exhausted");
     }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_attempts_of_the_settings_are_the_limit_but_for_probes() {
+    fn the_attempts_of_the_settings_are_the_limit_while_the_third_party_works() {
         let settings = with_attempts(3);
         assert!(matches!(decide(&Outcome::Timeout, 1, false, &settings), Next::Retry { .. }));
         assert_eq!(decide(&Outcome::Timeout, 2, false, &settings), Next::Fail("attempts_exhausted"));

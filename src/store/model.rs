@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::bus::{NewRecord, TopicPartition};
+use crate::bus::{NewRecord, Topic, TopicPartition};
 use crate::effect::{HttpEffect, Record};
 use crate::event::Scope;
 use crate::stores::FieldError;
@@ -122,6 +122,31 @@ pub struct DeadLetter {
     pub bytes: Bytes,
     /// Delivery attempts made.
     pub attempts: u32,
+}
+
+impl DeadLetter {
+    /// The copy for other consumers, on `pos.deadletters`.
+    #[must_use]
+    pub fn copy(&self) -> NewRecord {
+        let header = |name: &str, value: String| (name.to_owned(), Bytes::from(value));
+        let mut headers = vec![
+            header("reason", self.reason.clone()),
+            header("topic", self.partition.topic.name().to_owned()),
+            header("partition", self.partition.partition.to_string()),
+            header("offset", self.offset.to_string()),
+            header("id", self.id.clone()),
+            header("message", self.message.clone()),
+        ];
+        headers.extend(self.field.iter().map(|field| header("field", field.clone())));
+        headers.extend(self.plugin.iter().map(|plugin| header("plugin", plugin.clone())));
+        NewRecord {
+            topic: Topic::DeadLetters,
+            partition: None,
+            key: self.key.clone(),
+            value: self.bytes.clone(),
+            headers,
+        }
+    }
 }
 
 /// Everything that one batch of one shard changes: all of it or nothing.

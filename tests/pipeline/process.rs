@@ -34,6 +34,9 @@ pub(crate) fn command(shop: &Shop) -> Command {
     if let Some(url) = &shop.config.customers.url {
         command.env("TILLSTREAM__CUSTOMERS__URL", url.reveal());
     }
+    if let Some(url) = &shop.config.orders.url {
+        command.env("TILLSTREAM__ORDERS__URL", url.reveal());
+    }
     command
 }
 
@@ -63,6 +66,11 @@ impl Process {
         let mut log = child.stderr.take().expect("piped");
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         Self { child, url: line.trim().to_owned() }
+    }
+
+    /// Where it listens.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     pub(crate) async fn post(&self, events: &[Value]) {

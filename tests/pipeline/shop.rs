@@ -108,6 +108,12 @@ impl Shop {
         self
     }
 
+    /// With a third party for orders.
+    pub(crate) fn with_orders(mut self, url: &str) -> Self {
+        self.config.orders.url = Some(Secret::new(url));
+        self
+    }
+
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.directory.path().join(file)
     }

@@ -4,6 +4,7 @@ use super::lanes::Lanes;
 use super::ticks;
 use crate::actors::shard::ShardContext;
 use crate::bus::{BusError, Topic};
+use crate::delivery::orders;
 use crate::time::Timestamp;
 
 /// How far the end has come.
@@ -14,8 +15,16 @@ pub(super) struct Closing {
 
 impl Closing {
     /// Called while no batch is in flight; true once nothing is left to do.
-    pub(super) async fn advance(&mut self, context: &ShardContext, lanes: &mut Lanes) -> Result<bool, BusError> {
-        if !lanes.all_at_end() || !nothing_pending(context).await || !at_end_of_bus(context, lanes).await? {
+    pub(super) async fn advance(
+        &mut self,
+        context: &ShardContext,
+        lanes: &mut Lanes,
+        sends_orders: bool,
+    ) -> Result<bool, BusError> {
+        if !lanes.all_at_end()
+            || !nothing_pending(context, sends_orders).await
+            || !at_end_of_bus(context, lanes).await?
+        {
             return Ok(false);
         }
         let Some(present) = self.present else {
@@ -31,11 +40,12 @@ impl Closing {
     }
 }
 
-/// True if nothing that was committed waits to be carried out. A call that ends leaves its answer in the outbox, so the
-/// outbox is looked at after the calls, and the end of the bus after both.
-async fn nothing_pending(context: &ShardContext) -> bool {
+/// True if nothing that was committed waits to be carried out. A call or an order that ends leaves something in the outbox, so
+/// the outbox is looked at after them, and the end of the bus after all.
+async fn nothing_pending(context: &ShardContext, sends_orders: bool) -> bool {
     let store = &context.store;
-    matches!(store.http_depth().await, Ok(0))
+    matches!(orders::are_settled(store, &*context.bus, &context.control, sends_orders).await, Ok(true))
+        && matches!(store.http_depth().await, Ok(0))
         && matches!(store.outbox_depth().await, Ok(0))
         && matches!(store.alerts_without_evidence(1).await.as_deref(), Ok([]))
 }

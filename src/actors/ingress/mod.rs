@@ -47,6 +47,8 @@ pub struct IngressOptions {
     pub batch_bytes_max: usize,
     /// Finish everything that is on the bus and what follows from it, then say so.
     pub until_caught_up: bool,
+    /// Orders have a third party to go to: being caught up means that they have ended.
+    pub sends_orders: bool,
 }
 
 /// What ingress tells the rest of the process.
@@ -246,7 +248,7 @@ impl Ingress {
             && self.shards.all_up()
             && let Some(closing) = &mut self.closing
         {
-            if closing.advance(&self.context, &mut self.lanes).await? {
+            if closing.advance(&self.context, &mut self.lanes, self.options.sends_orders).await? {
                 self.closing = None;
                 self.signals.caught_up.send_replace(true);
             }

@@ -156,24 +156,7 @@ impl Assembly {
     }
 
     fn add_dead_letter(&mut self, place: TopicPartition, dead_letter: DeadLetter) {
-        let header = |name: &str, value: String| (name.to_owned(), Bytes::from(value));
-        let mut headers = vec![
-            header("reason", dead_letter.reason.clone()),
-            header("topic", dead_letter.partition.topic.name().to_owned()),
-            header("partition", dead_letter.partition.partition.to_string()),
-            header("offset", dead_letter.offset.to_string()),
-            header("id", dead_letter.id.clone()),
-            header("message", dead_letter.message.clone()),
-        ];
-        headers.extend(dead_letter.field.iter().map(|field| header("field", field.clone())));
-        headers.extend(dead_letter.plugin.iter().map(|plugin| header("plugin", plugin.clone())));
-        let copy = NewRecord {
-            topic: Topic::DeadLetters,
-            partition: None,
-            key: dead_letter.key.clone(),
-            value: dead_letter.bytes.clone(),
-            headers,
-        };
+        let copy = dead_letter.copy();
         self.outbox.entry(place).or_default().push(copy);
         self.feed.push(dead_letter_item(&dead_letter, self.now));
         self.report.dead_letters += 1;

@@ -65,6 +65,7 @@ struct DeliveryRow {
     published_at: i64,
     attempts: i32,
     counted: i32,
+    claim: Option<i64>,
 }
 
 impl Settled {
@@ -102,6 +103,14 @@ impl Store {
         claim: Option<ClaimRequest>,
     ) -> Result<Turn, StoreError> {
         self.write(move |database| on!(database, turn(&settled, claim, Timestamp::now()))).await
+    }
+
+    /// Orders that a dispatcher had claimed are due at once: nobody is at work on them any more.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn release_order_claims(&self) -> Result<usize, StoreError> {
+        self.write_repeatable(|database| on!(database, release_claims(Timestamp::now()))).await
     }
 
     /// Sends a failed order again, with all its attempts. Answers false if it has not failed.
@@ -331,6 +340,7 @@ queries! {
                 order_deliveries::published_at,
                 order_deliveries::attempts,
                 order_deliveries::counted,
+                order_deliveries::claim,
             ))
             .load(db)?;
         diesel::update(order_dispatch::table.find(ROW))
@@ -340,12 +350,36 @@ queries! {
         Ok(Turn { claimed, ..Turn::default() })
     }
 
+    /// Attempts whose dispatcher is gone: what came of them is not known, and the order may have arrived.
+    fn note_lost(db: &mut Db, rows: &mut [DeliveryRow], now: Timestamp) -> Result<(), StoreError> {
+        for row in rows.iter_mut().filter(|row| row.claim.is_some()) {
+            row.attempts = row.attempts.saturating_add(1);
+            diesel::update(order_deliveries::table.find(&row.order_id))
+                .set(order_deliveries::attempts.eq(row.attempts))
+                .execute(db)?;
+            diesel::update(orders::table.find(&row.order_id)).set(orders::attempts.eq(row.attempts)).execute(db)?;
+            diesel::insert_into(order_timeline::table)
+                .values(NewTimelineRow {
+                    order_id: &row.order_id,
+                    at: now.as_millis(),
+                    kind: TimelineKind::Attempt.as_str(),
+                    attempt: Some(row.attempts),
+                    status: None,
+                    duration_ms: None,
+                    message: Some("not known: the process ended during the attempt"),
+                })
+                .execute(db)?;
+        }
+        Ok(())
+    }
+
     fn take(
         db: &mut Db,
-        rows: Vec<DeliveryRow>,
+        mut rows: Vec<DeliveryRow>,
         request: ClaimRequest,
         now: Timestamp,
     ) -> Result<Vec<ClaimedOrder>, StoreError> {
+        note_lost(db, &mut rows, now)?;
         let mut by_id: HashMap<String, StoredOrder> = HashMap::new();
         for chunk in rows.chunks(ROWS_PER_STATEMENT) {
             let ids: Vec<&str> = chunk.iter().map(|row| row.order_id.as_str()).collect();
@@ -388,6 +422,12 @@ queries! {
                 .execute(db)?;
         }
         Ok(())
+    }
+
+    pub(in crate::store) fn release_claims(db: &mut Db, now: Timestamp) -> Result<usize, StoreError> {
+        Ok(diesel::update(order_deliveries::table.filter(order_deliveries::claim.is_not_null()))
+            .set(order_deliveries::next_attempt_at.eq(now.as_millis()))
+            .execute(db)?)
     }
 
     pub(in crate::store) fn resend_one(db: &mut Db, id: &str, actor: &str) -> Result<bool, StoreError> {

@@ -70,24 +70,8 @@ pub(super) fn ended_records(
         value: event.to_bytes(&order.document, progress),
         headers: vec![content_type()],
     }];
-    records.extend(letter.map(copy_of));
+    records.extend(letter.map(DeadLetter::copy));
     records
-}
-
-fn copy_of(letter: &DeadLetter) -> NewRecord {
-    let header = |name: &str, value: String| (name.to_owned(), Bytes::from(value));
-    NewRecord {
-        topic: Topic::DeadLetters,
-        partition: None,
-        key: letter.key.clone(),
-        value: letter.bytes.clone(),
-        headers: vec![
-            header("reason", letter.reason.clone()),
-            header("topic", letter.partition.topic.name().to_owned()),
-            header("partition", letter.partition.partition.to_string()),
-            header("offset", letter.offset.to_string()),
-        ],
-    }
 }
 
 /// The dead letter of an order that came to nothing.

@@ -5,6 +5,7 @@ mod commits;
 mod deciding;
 mod delivery;
 mod opening;
+mod orders;
 mod reading;
 
 use std::sync::Arc;

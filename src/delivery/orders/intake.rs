@@ -1,0 +1,273 @@
+//! The consumer: topic `order.created` -> orders that wait for the third party, the offset in the same transaction.
+//!
+//! A process reads the partitions whose number it owns of `pos.events`, so that one assignment serves both topics. Taking a
+//! partition raises its epoch and a commit requires it, as everywhere: two who both believe that a partition is theirs
+//! hand nothing over twice. An order that is known stays as it is, so a message that is on the topic twice does no harm.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::OrderContext;
+use crate::bus::{BusError, Record, Topic, TopicPartition};
+use crate::delivery::Backoff;
+use crate::event::{Event, EventData, redact, stable_id};
+use crate::feed::{FeedBody, FeedItem, FeedKind};
+use crate::plugins::Plugin;
+use crate::plugins::order_delivery::OrderDelivery as OrderDeliveryPlugin;
+use crate::store::model::{Commit, DeadLetter, DeadLetterStatus, OutboxRow, PartitionCommit, PartitionRow};
+use crate::store::{OrderDelivery, StoreError};
+use crate::time::Timestamp;
+
+/// Bytes of one partition that are read at once.
+const READ_BYTES_MAX: usize = 1024 * 1024;
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
+
+/// Reads orders from the bus.
+pub struct Intake {
+    context: OrderContext,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum PassError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// What one pass has read of all partitions.
+#[derive(Default)]
+struct Batch {
+    partitions: Vec<PartitionRow>,
+    orders: Vec<(OrderDelivery, Arc<Event>)>,
+    dead_letters: Vec<DeadLetter>,
+}
+
+impl Intake {
+    /// An intake that wakes when orders are published.
+    #[must_use]
+    pub const fn new(context: OrderContext) -> Self {
+        Self { context }
+    }
+
+    /// Reads until the future is dropped, which is safe at any moment.
+    pub async fn run(&self) {
+        let mut held: BTreeMap<TopicPartition, PartitionRow> = BTreeMap::new();
+        let mut failures = 0;
+        loop {
+            match self.pass(&mut held).await {
+                Ok(true) => failures = 0,
+                Ok(false) => {
+                    failures = 0;
+                    let woken = self.context.signals.published.notified();
+                    let _ = tokio::time::timeout(self.context.poll(), woken).await;
+                }
+                Err(PassError::Store(StoreError::Fenced(place))) => {
+                    tracing::info!(%place, "another process reads this partition of orders now");
+                    held.remove(&place);
+                    tokio::time::sleep(BACKOFF.pause(1)).await;
+                }
+                Err(PassError::Store(StoreError::SettingsMoved)) => {
+                    if let Err(error) = self.context.control.refresh().await {
+                        tracing::warn!(%error, "the new settings cannot be read yet; trying again");
+                        tokio::time::sleep(BACKOFF.pause(2)).await;
+                    }
+                }
+                Err(error) => {
+                    failures += 1;
+                    // Where the store stands may be unknown: it is read again.
+                    held.clear();
+                    if failures == 1 {
+                        tracing::warn!(%error, "orders cannot be read from the bus; trying again");
+                    }
+                    tokio::time::sleep(BACKOFF.pause(failures)).await;
+                }
+            }
+        }
+    }
+
+    /// Partitions of `order.created` that belong to this process.
+    fn owned(&self) -> BTreeSet<TopicPartition> {
+        let events = self.context.status.partitions().into_iter().map(|(place, _)| place);
+        let events = events.filter(|place| place.topic == Topic::Events);
+        events.map(|place| TopicPartition::new(Topic::OrderCreated, place.partition)).collect()
+    }
+
+    /// Reads and hands over what there is. True if there may be more.
+    async fn pass(&self, held: &mut BTreeMap<TopicPartition, PartitionRow>) -> Result<bool, PassError> {
+        let owned = self.owned();
+        held.retain(|place, _| owned.contains(place));
+        let missing: Vec<_> = owned.into_iter().filter(|place| !held.contains_key(place)).collect();
+        if !missing.is_empty() {
+            for row in self.context.store.take(missing).await? {
+                self.context.bus.set_floor(row.partition, row.next_offset);
+                held.insert(row.partition, row);
+            }
+        }
+        let batch = self.read(held).await?;
+        if batch.partitions.is_empty() {
+            return Ok(false);
+        }
+        self.hand_over(batch, held).await?;
+        Ok(true)
+    }
+
+    async fn read(&self, held: &BTreeMap<TopicPartition, PartitionRow>) -> Result<Batch, PassError> {
+        let bus = &self.context.bus;
+        let ends = futures_util::future::join_all(held.keys().map(|place| bus.bounds(*place))).await;
+        let mut batch = Batch::default();
+        for (row, bounds) in held.values().zip(ends) {
+            if bounds?.high <= row.next_offset {
+                continue;
+            }
+            let fetched = match bus.read(row.partition, row.next_offset, READ_BYTES_MAX).await {
+                Err(BusError::Gone { partition, offset, low }) => {
+                    tracing::error!(%partition, offset, low, "orders were removed from the bus before they were read; those stay PENDING: lengthen the topic's retention");
+                    bus.read(row.partition, low, READ_BYTES_MAX).await?
+                }
+                other => other?,
+            };
+            if fetched.next_offset <= row.next_offset {
+                continue;
+            }
+            let mut row = row.clone();
+            row.next_offset = fetched.next_offset;
+            for record in fetched.records {
+                row.clock = row.clock.max(record.timestamp);
+                batch.add(row.partition, &record);
+            }
+            batch.partitions.push(row);
+        }
+        batch.set_unknown_aside(&self.context).await?;
+        Ok(batch)
+    }
+
+    async fn hand_over(
+        &self,
+        batch: Batch,
+        held: &mut BTreeMap<TopicPartition, PartitionRow>,
+    ) -> Result<(), PassError> {
+        let Batch { partitions, orders, dead_letters } = batch;
+        let (deliveries, events): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
+        let outbox = copies(&dead_letters);
+        let (given, lost) = (deliveries.len() as u64, dead_letters.len() as u64);
+        let commit = Arc::new(Commit {
+            partitions: partitions.iter().cloned().map(|row| PartitionCommit { row }).collect(),
+            settings_epoch: self.context.control.snapshot().epoch(),
+            deliveries,
+            dead_letters,
+            outbox,
+            ..Commit::default()
+        });
+        self.context.store.commit(Arc::clone(&commit)).await?;
+        for mut row in partitions {
+            row.version += 1;
+            self.context.bus.set_floor(row.partition, row.next_offset);
+            held.insert(row.partition, row);
+        }
+        let status = &self.context.status;
+        status.orders.consumed.add(given);
+        status.totals.dead_letters.add(lost);
+        status.plugin(OrderDeliveryPlugin::NAME).consumed.add(given);
+        if lost > 0 {
+            self.context.outbox.notify_one();
+        }
+        self.context.signals.due.notify_one();
+        self.show(events);
+        Ok(())
+    }
+
+    fn show(&self, events: Vec<Arc<Event>>) {
+        let figures = self.context.status.plugin(OrderDeliveryPlugin::NAME);
+        let item = |event: Arc<Event>| {
+            figures.last_event_at.raise(event.time.as_millis());
+            FeedItem { kind: FeedKind::Event, at: Timestamp::now(), body: FeedBody::Event(event) }
+        };
+        self.context.feed.publish(events.into_iter().map(item).collect());
+    }
+}
+
+impl Batch {
+    fn add(&mut self, place: TopicPartition, record: &Record) {
+        match Event::parse(&record.value) {
+            Ok(event) => match &event.data {
+                EventData::OrderCreated(order) => {
+                    let delivery = OrderDelivery {
+                        order_id: order.id.to_string(),
+                        partition: place.partition,
+                        offset: record.offset,
+                        published_at: record.timestamp,
+                    };
+                    self.orders.push((delivery, Arc::new(event)));
+                }
+                _ => self.refuse(place, record, "not_an_order", None, "is no order.created of Tillstream".to_owned()),
+            },
+            Err(error) => self.refuse(place, record, error.reason.as_str(), error.field.clone(), error.message),
+        }
+    }
+
+    fn refuse(&mut self, place: TopicPartition, record: &Record, reason: &str, field: Option<String>, message: String) {
+        self.dead_letters.push(DeadLetter {
+            id: stable_id(&["dead_letter", &place.to_string(), &record.offset.to_string(), "", ""]),
+            at: record.timestamp,
+            status: DeadLetterStatus::Open,
+            reason: reason.to_owned(),
+            field,
+            message,
+            plugin: None,
+            entity: None,
+            partition: place,
+            offset: record.offset,
+            clock: record.timestamp,
+            key: record.key.clone(),
+            bytes: Bytes::from(redact(&record.value)),
+            attempts: 1,
+        });
+    }
+
+    /// Orders that nobody has accepted become dead letters: somebody else has written to the topic, or the store is an
+    /// older one than the bus.
+    async fn set_unknown_aside(&mut self, context: &OrderContext) -> Result<(), StoreError> {
+        let ids = self.orders.iter().map(|(delivery, _)| delivery.order_id.clone()).collect();
+        let unknown: HashSet<String> = context.store.unknown_orders(ids).await?.into_iter().collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let orders = std::mem::take(&mut self.orders);
+        for (delivery, event) in orders {
+            if !unknown.contains(&delivery.order_id) {
+                self.orders.push((delivery, event));
+                continue;
+            }
+            let record = Record {
+                offset: delivery.offset,
+                timestamp: delivery.published_at,
+                key: Some(Bytes::from(delivery.order_id)),
+                value: event.raw.clone(),
+                headers: Vec::new(),
+            };
+            let message = "no such order was accepted here; discard it, or post it to /api/orders".to_owned();
+            let place = TopicPartition::new(Topic::OrderCreated, delivery.partition);
+            self.refuse(place, &record, "unknown_order", None, message);
+        }
+        Ok(())
+    }
+}
+
+/// A copy of each dead letter for other consumers, one outbox row for each partition.
+fn copies(letters: &[DeadLetter]) -> Vec<OutboxRow> {
+    let mut rows: BTreeMap<TopicPartition, OutboxRow> = BTreeMap::new();
+    for letter in letters {
+        let row = rows.entry(letter.partition).or_insert_with(|| OutboxRow {
+            lane: letter.partition.to_string(),
+            seq: letter.offset,
+            records: Vec::new(),
+        });
+        row.seq = row.seq.max(letter.offset);
+        row.records.push(letter.copy());
+    }
+    rows.into_values().collect()
+}

@@ -1,0 +1,173 @@
+//! The publisher: accepted orders -> topic `order.created`, each once for those who read what is committed.
+//!
+//! Orders get a batch number in the store, then the batch is sent with [`Bus::append_lane`], which stores the number
+//! together with the records, then the batch is gone. Whatever crashes in between, the lane's position tells whether the
+//! batch is on the bus. Several publishers may run: one holds a lease and the others wait. Should one that was paused
+//! believe that it still holds it, the store gives it no number, and the bus has been told that the lane is somebody
+//! else's.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::OrderContext;
+use crate::bus::{BusError, NewRecord, Topic};
+use crate::delivery::Backoff;
+use crate::event::EventType;
+use crate::orders::order::{OrderEvent, accepted};
+use crate::pipeline::source::content_type;
+use crate::store::{PublishBatch, StoreError, StoredOrder};
+use crate::time::Timestamp;
+
+/// Orders in one batch.
+const BATCH_MAX: usize = 1000;
+/// How long a publisher that is no longer heard of keeps the others waiting.
+const LEASE_MS: i64 = 5_000;
+/// How often the lease is renewed.
+const RENEW: Duration = Duration::from_secs(1);
+/// How long an order that the bus refuses rests before it is tried again.
+const PARKED: Duration = Duration::from_mins(1);
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
+
+/// Puts accepted orders onto the bus.
+pub struct Publisher {
+    context: OrderContext,
+    owner: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum PassError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+/// What a run knows.
+#[derive(Default)]
+struct Knowledge {
+    lane: String,
+    leased_at: Option<Instant>,
+    /// The last batch that is on the bus; unknown after a fault.
+    position: Option<i64>,
+    parked_looked_at: Option<Instant>,
+}
+
+impl Publisher {
+    /// A publisher that wakes when orders are accepted.
+    #[must_use]
+    pub fn new(context: OrderContext) -> Self {
+        // A process that is alone with its bus need not wait for the lease of the one before it.
+        let owner =
+            if context.bus.is_shared() { format!("{:032x}", rand::random::<u128>()) } else { "alone".to_owned() };
+        Self { context, owner }
+    }
+
+    /// Publishes until the future is dropped, which is safe at any moment.
+    pub async fn run(&self) {
+        let mut known = Knowledge::default();
+        let mut failures = 0;
+        loop {
+            match self.pass(&mut known).await {
+                Ok(true) => failures = 0,
+                Ok(false) => {
+                    failures = 0;
+                    let woken = self.context.signals.accepted.notified();
+                    let _ = tokio::time::timeout(self.context.poll(), woken).await;
+                }
+                Err(error) => {
+                    failures += 1;
+                    // What was done is unknown: ask again.
+                    known = Knowledge { lane: known.lane, ..Knowledge::default() };
+                    if failures == 1 {
+                        tracing::warn!(%error, "orders cannot be published; trying again");
+                    }
+                    tokio::time::sleep(BACKOFF.pause(failures)).await;
+                }
+            }
+        }
+    }
+
+    /// Sends one batch. True if there was one.
+    async fn pass(&self, known: &mut Knowledge) -> Result<bool, PassError> {
+        let store = &self.context.store;
+        if known.lane.is_empty() {
+            known.lane = format!("{}/orders", store.identity().await?);
+        }
+        if known.leased_at.is_none_or(|at| at.elapsed() > RENEW) {
+            let asked = Instant::now();
+            if !store.lease_order_publishing(&self.owner, Timestamp::now().plus_millis(LEASE_MS)).await? {
+                *known = Knowledge { lane: std::mem::take(&mut known.lane), ..Knowledge::default() };
+                return Ok(false);
+            }
+            known.leased_at = Some(asked);
+        }
+        let position = match known.position {
+            Some(position) => position,
+            // Also takes the lane away from whoever had it before, and waits for what that one had begun.
+            None => self.context.bus.lane_position(known.lane.clone()).await?.unwrap_or(0),
+        };
+        known.position = Some(position);
+        self.retry_parked(known).await?;
+        let Some(batch) = store.next_order_batch(&self.owner, BATCH_MAX).await? else { return Ok(false) };
+        if batch.number > position {
+            match self.send(&known.lane, &batch).await {
+                Ok(()) => known.position = Some(batch.number),
+                Err(BusError::Refused(reason)) => {
+                    let orders = batch.orders.len();
+                    if let [order] = batch.orders.as_slice() {
+                        tracing::error!(
+                            order = order.id,
+                            reason,
+                            "the bus refuses an order; it is parked, others go on"
+                        );
+                    }
+                    tracing::debug!(orders, reason, "a batch of orders is sent one by one");
+                    store.split_order_batch(&self.owner, batch.number, &reason).await?;
+                    return Ok(true);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let published = store.order_batch_published(batch.number, Timestamp::now()).await?;
+        self.context.status.orders.published.add(published as u64);
+        self.context.signals.published.notify_one();
+        Ok(true)
+    }
+
+    async fn retry_parked(&self, known: &mut Knowledge) -> Result<(), StoreError> {
+        if known.parked_looked_at.is_some_and(|at| at.elapsed() < PARKED) {
+            return Ok(());
+        }
+        let millis = i64::try_from(PARKED.as_millis()).expect("a minute");
+        self.context.store.retry_parked_orders(Timestamp::now().plus_millis(-millis)).await?;
+        known.parked_looked_at = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn send(&self, lane: &str, batch: &PublishBatch) -> Result<(), BusError> {
+        let records = batch.orders.iter().map(record).collect();
+        self.context.bus.append_lane(lane.to_owned(), batch.number, records).await
+    }
+}
+
+fn record(order: &StoredOrder) -> NewRecord {
+    let event = OrderEvent {
+        kind: EventType::OrderCreated,
+        id: &order.id,
+        at: order.created_at,
+        store_id: &order.store_id,
+        terminal_id: &order.terminal_id,
+    };
+    NewRecord {
+        topic: Topic::OrderCreated,
+        partition: None,
+        key: Some(Bytes::copy_from_slice(order.id.as_bytes())),
+        value: event.to_bytes(&order.document, accepted(&order.id, order.created_at)),
+        headers: vec![content_type()],
+    }
+}
+
+#[cfg(test)]
+#[path = "publisher_tests.rs"]
+mod tests;

@@ -1,0 +1,154 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::bus::simulated::{Faults, SimulatedBus};
+use crate::bus::{Bus, TopicPartition};
+use crate::config::Role;
+use crate::control::Control;
+use crate::feed::Feed;
+use crate::orders::OrderSignals;
+use crate::orders::order::new_id;
+use crate::plugins::defaults::Defaults;
+use crate::status::Status;
+use crate::store::{NewOrder, Store};
+
+struct Scene {
+    _directory: tempfile::TempDir,
+    context: OrderContext,
+    bus: SimulatedBus,
+    accepted: Vec<String>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite:{}", directory.path().join("store.db").display())).await.unwrap();
+        let (feed, status) = (Feed::new(100), Arc::new(Status::new(Role::ALL.to_vec())));
+        let defaults = Defaults::built_in();
+        let control = Control::start(store.clone(), feed.clone(), Arc::clone(&status), &defaults).await.unwrap();
+        let bus = SimulatedBus::new(4, 5);
+        let context = OrderContext {
+            store,
+            bus: Arc::new(bus.clone()),
+            control,
+            feed,
+            status,
+            signals: OrderSignals::default(),
+            outbox: Arc::default(),
+            url: None,
+            lookup: false,
+        };
+        Self { _directory: directory, context, bus, accepted: Vec::new() }
+    }
+
+    async fn accept(&mut self, count: usize, description: &str) {
+        let orders: Vec<_> = (0..count).map(|_| new_order(description)).collect();
+        self.accepted.extend(orders.iter().map(|order| order.id.clone()));
+        self.context.store.accept_orders(Arc::new(orders), Timestamp::MIN).await.unwrap();
+        self.context.signals.accepted.notify_one();
+    }
+
+    async fn publish_until_idle(&self) {
+        let publisher = Publisher::new(self.context.clone());
+        let idle = async {
+            while self.context.store.orders_under_way().await.unwrap().0 > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = publisher.run() => {}
+            () = idle => {}
+        }
+    }
+
+    /// Ids of the orders on the topic, by partition and offset.
+    async fn published(&self) -> Vec<String> {
+        let mut ids = Vec::new();
+        for partition in 0..4 {
+            let place = TopicPartition::new(Topic::OrderCreated, partition);
+            let read = crate::bus::suite::read_all(&self.bus as &dyn Bus, place, 0).await;
+            ids.extend(read.into_iter().map(|record| String::from_utf8(record.key.unwrap().to_vec()).unwrap()));
+        }
+        ids
+    }
+
+    async fn assert_each_once(&self) {
+        let (mut published, mut accepted) = (self.published().await, self.accepted.clone());
+        published.sort();
+        accepted.sort();
+        assert_eq!(published, accepted);
+    }
+}
+
+fn new_order(description: &str) -> NewOrder {
+    let created_at = Timestamp::now();
+    let id = new_id(created_at);
+    let document = serde_json::json!({"storeId": "S1", "terminalId": "T1", "currency": "EUR",
+        "items": [{"productId": "P", "quantity": 1, "unitPrice": 5, "description": description}], "total": 5});
+    NewOrder {
+        key_id: id.clone(),
+        caller: "local".to_owned(),
+        idempotency_key: id.clone(),
+        fingerprint: id.clone(),
+        store_id: "S1".to_owned(),
+        terminal_id: "T1".to_owned(),
+        document: document.to_string(),
+        answer: "{}".to_owned(),
+        created_at,
+        id,
+    }
+}
+
+#[tokio::test]
+async fn faults_of_the_bus_and_publishers_that_die_publish_each_order_once() {
+    let mut scene = Scene::new().await;
+    for round in 0..25 {
+        scene.bus.set_faults(Faults {
+            append_unavailable: 0.2,
+            lane_answer_lost: 0.3,
+            delay_max: Duration::from_millis(2),
+            ..Faults::default()
+        });
+        scene.accept(3, "bread").await;
+        let publisher = Publisher::new(scene.context.clone());
+        // Dropped in the middle of whatever it does.
+        let _ = tokio::time::timeout(Duration::from_millis(round % 9), publisher.run()).await;
+    }
+    scene.bus.set_faults(Faults::default());
+    scene.publish_until_idle().await;
+    scene.assert_each_once().await;
+}
+
+#[tokio::test]
+async fn of_two_publishers_one_holds_the_lease_and_the_other_is_given_no_batch() {
+    let mut scene = Scene::new().await;
+    let store = scene.context.store.clone();
+    let in_a_minute = Timestamp::now().plus_millis(60_000);
+    assert!(store.lease_order_publishing("one", in_a_minute).await.unwrap());
+    assert!(!store.lease_order_publishing("two", in_a_minute).await.unwrap());
+    assert!(store.lease_order_publishing("one", Timestamp::now().plus_millis(-1)).await.unwrap(), "it may renew");
+    scene.accept(2, "bread").await;
+    let batch = store.next_order_batch("one", 10).await.unwrap().expect("two orders wait");
+    assert!(store.lease_order_publishing("two", in_a_minute).await.unwrap(), "the lease has run out");
+    assert!(matches!(store.next_order_batch("one", 10).await, Err(StoreError::Conflict)));
+    let same = store.next_order_batch("two", 10).await.unwrap().expect("the batch that was begun");
+    assert_eq!(same, batch, "a number stands for the same orders whoever sends them");
+}
+
+#[tokio::test]
+async fn an_order_that_the_bus_refuses_is_parked_and_the_others_go_on() {
+    let mut scene = Scene::new().await;
+    scene.accept(2, "bread").await;
+    // Larger than what the bus takes; the API would not have let it in.
+    scene.accept(1, &"x".repeat(17 * 1024 * 1024)).await;
+    scene.accept(2, "bread").await;
+    let refused = scene.accepted.remove(2);
+    scene.publish_until_idle().await;
+    scene.assert_each_once().await;
+    let stats = scene.context.store.order_stats().await.unwrap();
+    assert_eq!((stats.unpublished, stats.parked), (1, 1));
+    let parked = scene.context.store.order(&refused).await.unwrap().parked.expect("it says why");
+    assert!(parked.contains("larger"), "{parked}");
+    assert_eq!(scene.context.store.retry_parked_orders(Timestamp::now().plus_millis(1)).await.unwrap(), 1);
+    assert_eq!(scene.context.store.order_stats().await.unwrap().parked, 0);
+}
