@@ -113,13 +113,17 @@ impl<P: Plugin> EntityActor<P> {
                 }
             }
         };
-        let state = Bytes::from(rmp_serde::to_vec_named(&self.state).expect("states are plain data"));
-        let row = (state != self.stored || self.due != due_before).then(|| EntityRow {
+        let state = rmp_serde::to_vec_named(&self.state).expect("states are plain data");
+        let changed = state != self.stored;
+        if changed {
+            // Without the room that it grew into: it may rest here for long.
+            self.stored = Bytes::from(state.into_boxed_slice());
+        }
+        let row = (changed || self.due != due_before).then(|| EntityRow {
             key: self.key.clone(),
-            state: state.clone(),
+            state: self.stored.clone(),
             due: self.due,
         });
-        self.stored = state;
         let is_poison = |index: u32| poisoned.iter().any(|(poison, _)| *poison == Poison::Event(index));
         let replayed = work
             .events

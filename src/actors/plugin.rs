@@ -1,15 +1,18 @@
-//! One plugin in one shard: filters by subscription and eligibility, finds or starts the entities, keeps their timers,
-//! passivates idle ones.
+//! One plugin in one shard: filters by subscription and eligibility, finds or starts the entities, keeps their timers.
+//!
+//! Work is handed out in pieces of so many entities, so that what is in memory at a time does not grow with the batch.
+
+mod entities;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use actix::{Actor, ActorFutureExt, Addr, AtomicResponse, Context, Handler, Message, WrapFuture};
+use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
 use compact_str::CompactString;
 use futures_util::future::join_all;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::entity::{EntityActor, EntityOutcome, Failure, UnreadableState, Work};
+use super::entity::{EntityOutcome, Failure, UnreadableState, Work};
 use super::{BatchInput, Group};
 use crate::bus::TopicPartition;
 use crate::effect::Effect;
@@ -20,6 +23,10 @@ use crate::status::PluginStatus;
 use crate::store::Store;
 use crate::store::model::{EntityKey, EntityRow, StoreError};
 use crate::time::Timestamp;
+use entities::{Entities, EntityName};
+
+/// Entities that work at the same time.
+const PIECE_ENTITIES: usize = 500;
 
 /// Everything that one plugin must look at in one batch.
 #[derive(Message, Clone)]
@@ -35,25 +42,18 @@ pub struct PluginOutcome {
     pub failures: Vec<(EntityKey, Failure)>,
 }
 
-/// The entities of one partition.
+/// The timers of one partition.
 #[derive(Default)]
-struct Partition<P: Plugin> {
-    timers: BTreeSet<(Timestamp, Scope, CompactString)>,
+struct Timers {
+    waiting: BTreeSet<(Timestamp, Scope, CompactString)>,
     loaded: bool,
-    entities: FxHashMap<(Scope, CompactString), Held<P>>,
-}
-
-struct Held<P: Plugin> {
-    actor: Addr<EntityActor<P>>,
-    due: Option<Timestamp>,
-    used: u64,
 }
 
 struct State<P: Plugin> {
     store: Store,
     status: Arc<PluginStatus>,
-    entities_max: usize,
-    partitions: FxHashMap<TopicPartition, Partition<P>>,
+    entities: Entities<P>,
+    timers: FxHashMap<TopicPartition, Timers>,
 }
 
 /// One plugin in one shard.
@@ -64,7 +64,7 @@ pub struct PluginActor<P: Plugin> {
 /// An entity's share of a batch, before its actor is found.
 struct Task {
     key: EntityKey,
-    id: CompactString,
+    name: EntityName,
     events: Vec<u32>,
     clock: Timestamp,
 }
@@ -73,7 +73,8 @@ impl<P: Plugin> PluginActor<P> {
     /// A plugin that keeps at most `entities_max` entities in memory, as far as they are idle.
     #[must_use]
     pub fn new(store: Store, status: Arc<PluginStatus>, entities_max: usize) -> Self {
-        Self { state: Some(State { store, status, entities_max, partitions: FxHashMap::default() }) }
+        let entities = Entities::new(entities_max);
+        Self { state: Some(State { store, status, entities, timers: FxHashMap::default() }) }
     }
 }
 
@@ -102,7 +103,7 @@ impl<P: Plugin> State<P> {
         if !input.settings.is_active::<P>() {
             return Ok(self.while_off(input));
         }
-        self.passivate(input.committed);
+        self.entities.forget(input.committed);
         let mut tasks = self.select(input, |placed| {
             if !input.settings.is_for::<P>(placed.position) {
                 return false;
@@ -115,8 +116,13 @@ impl<P: Plugin> State<P> {
         self.load_timers(input).await?;
         self.add_due_timers(input, &mut tasks);
         let mut outcome = PluginOutcome::default();
-        self.load_entities(input, &mut tasks, &mut outcome).await?;
-        self.work(input, tasks, &mut outcome).await?;
+        let mut tasks = tasks.into_iter();
+        while tasks.len() > 0 {
+            let piece: Vec<Task> = tasks.by_ref().take(PIECE_ENTITIES).collect();
+            self.load_entities(&piece).await?;
+            self.work(input, piece, &mut outcome).await?;
+            self.entities.rest();
+        }
         Ok(outcome)
     }
 
@@ -166,7 +172,7 @@ impl<P: Plugin> State<P> {
                 })
             });
             let events: Vec<u32> = events.collect();
-            (!events.is_empty()).then(|| Task::of(group, P::NAME, events, input))
+            (!events.is_empty()).then(|| Task::of::<P>(group, events, input))
         });
         let tasks = tasks.collect();
         self.status.consumed.add(consumed);
@@ -177,13 +183,13 @@ impl<P: Plugin> State<P> {
 
     async fn load_timers(&mut self, input: &BatchInput) -> Result<(), StoreError> {
         for &(partition, _) in &input.clocks {
-            if self.partitions.get(&partition).is_some_and(|known| known.loaded) {
+            if self.timers.get(&partition).is_some_and(|timers| timers.loaded) {
                 continue;
             }
             let rows = self.store.timers(partition).await?;
-            let known = self.partitions.entry(partition).or_insert_with(Partition::new);
-            known.loaded = true;
-            known.timers = rows
+            let timers = self.timers.entry(partition).or_default();
+            timers.loaded = true;
+            timers.waiting = rows
                 .into_iter()
                 .filter(|row| row.plugin == P::NAME)
                 .map(|row| (row.due, row.scope, CompactString::from(row.entity)))
@@ -194,67 +200,40 @@ impl<P: Plugin> State<P> {
 
     /// Entities whose timer is due are woken even if no event of this batch is about them.
     fn add_due_timers(&mut self, input: &BatchInput, tasks: &mut Vec<Task>) {
-        let mut awake: FxHashSet<(TopicPartition, Scope, CompactString)> = FxHashSet::default();
+        let mut awake: FxHashSet<EntityName> = FxHashSet::default();
         for &(partition, clock) in &input.clocks {
-            let Some(known) = self.partitions.get_mut(&partition) else {
+            let Some(timers) = self.timers.get_mut(&partition) else {
                 continue;
             };
-            if awake.is_empty() && known.timers.first().is_some_and(|(due, _, _)| *due <= clock) {
-                awake.extend(tasks.iter().map(|task| (task.key.partition, task.key.scope, task.id.clone())));
+            if awake.is_empty() && timers.waiting.first().is_some_and(|(due, _, _)| *due <= clock) {
+                awake.extend(tasks.iter().map(|task| task.name.clone()));
             }
-            let due: Vec<_> = known.timers.iter().take_while(|(due, _, _)| *due <= clock).cloned().collect();
-            for timer in due {
-                known.timers.remove(&timer);
+            while let Some(timer) = timers.waiting.pop_first() {
+                if timer.0 > clock {
+                    timers.waiting.insert(timer);
+                    break;
+                }
                 let (_, scope, id) = timer;
-                if awake.insert((partition, scope, id.clone())) {
-                    let key = EntityKey { partition, plugin: P::NAME, scope, entity: id.to_string() };
-                    tasks.push(Task { key, id, events: Vec::new(), clock });
+                let name = (partition, scope, id);
+                if awake.insert(name.clone()) {
+                    tasks.push(Task::new::<P>(name, Vec::new(), clock));
                 }
             }
         }
     }
 
-    async fn load_entities(
-        &mut self,
-        input: &BatchInput,
-        tasks: &mut Vec<Task>,
-        outcome: &mut PluginOutcome,
-    ) -> Result<(), StoreError> {
-        let held = |task: &Task| {
-            let known = self.partitions.get(&task.key.partition);
-            known.is_some_and(|known| known.entities.contains_key(&(task.key.scope, task.id.clone())))
-        };
-        let missing: Vec<EntityKey> = tasks.iter().filter(|task| !held(task)).map(|task| task.key.clone()).collect();
+    async fn load_entities(&mut self, tasks: &[Task]) -> Result<(), StoreError> {
+        let missing = tasks.iter().filter(|task| !self.entities.holds(&task.name));
+        let missing: Vec<EntityKey> = missing.map(|task| task.key.clone()).collect();
         if missing.is_empty() {
             return Ok(());
         }
         let rows = self.store.load_entities(missing.clone()).await?;
         let mut rows: FxHashMap<EntityKey, EntityRow> = rows.into_iter().map(|row| (row.key.clone(), row)).collect();
-        let mut unreadable: FxHashMap<EntityKey, UnreadableState> = FxHashMap::default();
         for key in missing {
             let row = rows.remove(&key);
-            let due = row.as_ref().and_then(|row| row.due);
-            match EntityActor::<P>::new(key.clone(), row) {
-                Ok(actor) => {
-                    let known = self.partitions.entry(key.partition).or_insert_with(Partition::new);
-                    let held = Held { actor: actor.start(), due, used: input.batch };
-                    known.entities.insert((key.scope, CompactString::from(key.entity)), held);
-                }
-                Err(error) => {
-                    unreadable.insert(key, error);
-                }
-            }
+            self.entities.insert((key.partition, key.scope, CompactString::from(key.entity)), row);
         }
-        // A state that does not read back is left alone; its events wait as dead letters for a person.
-        tasks.retain(|task| {
-            let Some(error) = unreadable.get(&task.key) else {
-                return true;
-            };
-            tracing::error!(%error, "events of this entity become dead letters");
-            let failure = |&index| Failure { event: Some(index), due: None, message: error.to_string() };
-            outcome.failures.extend(task.events.iter().map(|index| (task.key.clone(), failure(index))));
-            false
-        });
         Ok(())
     }
 
@@ -264,40 +243,44 @@ impl<P: Plugin> State<P> {
         tasks: Vec<Task>,
         outcome: &mut PluginOutcome,
     ) -> Result<(), StoreError> {
-        let sends = tasks.iter().map(|task| {
-            let known = self.partitions.get_mut(&task.key.partition).expect("loaded before");
-            let held = known.entities.get_mut(&(task.key.scope, task.id.clone())).expect("loaded before");
-            held.used = input.batch;
-            held.actor.send(Work { input: Arc::clone(input), events: task.events.clone(), clock: task.clock })
-        });
-        let replies = join_all(sends.collect::<Vec<_>>()).await;
-        for (task, reply) in tasks.into_iter().zip(replies) {
+        self.entities.next_turn();
+        let (mut working, mut sends) = (Vec::with_capacity(tasks.len()), Vec::with_capacity(tasks.len()));
+        for mut task in tasks {
+            match self.entities.wake(&task.name, &task.key, input.batch) {
+                Ok(actor) => {
+                    let events = std::mem::take(&mut task.events);
+                    sends.push(actor.send(Work { input: Arc::clone(input), events, clock: task.clock }));
+                    working.push(task);
+                }
+                Err(error) => fail_all(task, &error, outcome),
+            }
+        }
+        let replies = join_all(sends).await;
+        for (task, reply) in working.into_iter().zip(replies) {
             let Ok(mut done) = reply else {
                 // The entity's actor is gone, and with it a state that is not committed: the shard starts again.
-                return Err(StoreError::Unavailable(format!(
-                    "the actor of {}:{} died",
-                    task.key.scope.as_str(),
-                    task.id
-                )));
+                let (_, scope, id) = task.name;
+                return Err(StoreError::Unavailable(format!("the actor of {}:{id} died", scope.as_str())));
             };
-            let known = self.partitions.get_mut(&task.key.partition).expect("loaded before");
-            let held = known.entities.get_mut(&(task.key.scope, task.id.clone())).expect("loaded before");
-            if held.due != done.due {
-                if let Some(due) = held.due {
-                    known.timers.remove(&(due, task.key.scope, task.id.clone()));
-                }
-                held.due = done.due;
-            }
-            if let Some(due) = done.due {
-                known.timers.insert((due, task.key.scope, task.id));
-            }
+            let before = self.entities.worked(&task.name, &done);
             self.count(&done);
             for failure in std::mem::take(&mut done.failures) {
                 outcome.failures.push((task.key.clone(), failure));
             }
+            self.set_timer(task.name, before, done.due);
             outcome.entities.push((task.key, done));
         }
         Ok(())
+    }
+
+    fn set_timer(&mut self, (partition, scope, id): EntityName, before: Option<Timestamp>, now: Option<Timestamp>) {
+        let timers = self.timers.entry(partition).or_default();
+        if let Some(due) = before.filter(|_| before != now) {
+            timers.waiting.remove(&(due, scope, id.clone()));
+        }
+        if let Some(due) = now {
+            timers.waiting.insert((due, scope, id));
+        }
     }
 
     fn count(&self, outcome: &EntityOutcome) {
@@ -305,34 +288,25 @@ impl<P: Plugin> State<P> {
         self.status.effects.add(effects as u64);
         self.status.errors.add(outcome.failures.len() as u64);
     }
-
-    /// Stops the longest idle half of the entities once there are too many, as far as all they know is committed.
-    fn passivate(&mut self, committed: u64) {
-        let count: usize = self.partitions.values().map(|known| known.entities.len()).sum();
-        if count <= self.entities_max {
-            return;
-        }
-        let mut used: Vec<u64> =
-            self.partitions.values().flat_map(|known| known.entities.values().map(|held| held.used)).collect();
-        let middle = used.len() / 2;
-        let (_, &mut median, _) = used.select_nth_unstable(middle);
-        for known in self.partitions.values_mut() {
-            known.entities.retain(|_, held| held.used > committed || held.used > median);
-        }
-    }
 }
 
-impl<P: Plugin> Partition<P> {
-    fn new() -> Self {
-        Self { timers: BTreeSet::new(), loaded: false, entities: FxHashMap::default() }
-    }
+/// A state that does not read back is left alone; its events wait as dead letters for a person.
+fn fail_all(task: Task, error: &UnreadableState, outcome: &mut PluginOutcome) {
+    tracing::error!(%error, "events of this entity become dead letters");
+    let failure = |index| Failure { event: Some(index), due: None, message: error.to_string() };
+    outcome.failures.extend(task.events.into_iter().map(|index| (task.key.clone(), failure(index))));
 }
 
 impl Task {
-    fn of(group: &Group, plugin: &'static str, events: Vec<u32>, input: &BatchInput) -> Self {
+    fn new<P: Plugin>(name: EntityName, events: Vec<u32>, clock: Timestamp) -> Self {
+        let (partition, scope, ref id) = name;
+        let key = EntityKey { partition, plugin: P::NAME, scope, entity: id.to_string() };
+        Self { key, name, events, clock }
+    }
+
+    fn of<P: Plugin>(group: &Group, events: Vec<u32>, input: &BatchInput) -> Self {
         let clock = input.clocks.iter().find(|(partition, _)| *partition == group.partition).map(|(_, clock)| *clock);
-        let key =
-            EntityKey { partition: group.partition, plugin, scope: group.scope, entity: group.entity.to_string() };
-        Self { key, id: group.entity.clone(), events, clock: clock.unwrap_or(Timestamp::MIN) }
+        let name = (group.partition, group.scope, group.entity.clone());
+        Self::new::<P>(name, events, clock.unwrap_or(Timestamp::MIN))
     }
 }

@@ -121,8 +121,8 @@ impl Target {
                      PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0;",
                 )?;
                 connection.batch_execute(match purpose {
-                    Purpose::Write => "PRAGMA cache_size = -49152;",
-                    Purpose::Read => "PRAGMA cache_size = -8192; PRAGMA query_only = ON;",
+                    Purpose::Write => "PRAGMA cache_size = -24576;",
+                    Purpose::Read => "PRAGMA cache_size = -4096; PRAGMA query_only = ON;",
                     Purpose::Checkpoint => "PRAGMA cache_size = -1024;",
                 })?;
                 Ok(Database::Sqlite(connection))

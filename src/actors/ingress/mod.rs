@@ -165,7 +165,7 @@ impl Ingress {
         self.lanes.read_clocks(&self.context.status);
         for shard in 0..self.shards.len() {
             while self.shards.has_room(shard) {
-                let bytes_max = self.options.batch_bytes_max;
+                let bytes_max = self.options.batch_bytes_max.min(self.shards.bytes_max(shard));
                 let started = Instant::now();
                 let fetched =
                     self.lanes.fetch(shard, &mut *self.consumer, bytes_max, self.shards.records_max(shard)).await?;
@@ -194,7 +194,7 @@ impl Ingress {
             Ok(report) => {
                 self.lanes.committed(&sent.places);
                 self.lanes.reported(sent.shard, &report);
-                self.shards.committed(&sent);
+                self.shards.committed(&sent, &report);
                 let now = Instant::now();
                 self.signals.span.send_modify(|span| {
                     if let Some((_, last)) = span {

@@ -11,9 +11,20 @@ use crate::actors::shard::{ApplyBatch, CommitReport, Shard, ShardContext, ShardF
 use crate::actors::supervisor::Crashes;
 use crate::bus::{Fetched, Topic, TopicPartition};
 
-/// Batches in flight for each shard: one is applied while the one before it is made durable. With three, batches got
-/// smaller and commits more, for no gain (docs/benchmarks.md).
+/// Batches in flight for each shard: one is applied while the one before it is made durable. With three large ones
+/// commits got more and memory grew, for no gain in throughput (docs/benchmarks.md).
 const IN_FLIGHT_MAX: usize = 2;
+/// A third is on its way as long as all of them are small, so that applying, appending and committing go on at the same
+/// time and no event waits for a batch to pass all three.
+const IN_FLIGHT_SMALL_MAX: usize = 3;
+/// Batches in flight with at most this many bytes together are small.
+const SMALL_BYTES: usize = 256 * 1024;
+/// Entity states that a batch should change, about. Where every event is about other terminals, what a batch comes to is
+/// many times what was read, and it is this that memory is needed for.
+const STATES_MAX: usize = 6000;
+/// Bytes of the first batch, and of the smallest to which many states may reduce it.
+const BYTES_FIRST: usize = 1024 * 1024;
+const BYTES_MIN: usize = 256 * 1024;
 /// Waits before a restart, in milliseconds: doubling from the first to the last.
 const BACKOFF_MS: (u64, u64) = (50, 5000);
 
@@ -26,6 +37,7 @@ pub(super) struct Sent {
     pub(super) places: Vec<TopicPartition>,
     generation: u64,
     records: usize,
+    bytes: usize,
     /// The only record, where there is only one.
     single: Option<(TopicPartition, i64)>,
 }
@@ -36,6 +48,9 @@ struct ShardHandle {
     partitions: Vec<u32>,
     generation: u64,
     in_flight: usize,
+    bytes_in_flight: usize,
+    /// Bytes that the next batch should hold.
+    bytes_fit: usize,
     start_at: Option<Instant>,
     backoff_ms: u64,
     records_max: usize,
@@ -66,6 +81,8 @@ impl Shards {
                 partitions: Vec::new(),
                 generation: 0,
                 in_flight: 0,
+                bytes_in_flight: 0,
+                bytes_fit: BYTES_FIRST,
                 start_at: None,
                 backoff_ms: BACKOFF_MS.0,
                 records_max: usize::MAX,
@@ -153,7 +170,8 @@ impl Shards {
     /// True if the shard runs and has room for another batch.
     pub(super) fn has_room(&self, shard: usize) -> bool {
         let handle = &self.shards[shard];
-        handle.actor.is_some() && handle.in_flight < IN_FLIGHT_MAX
+        let small = handle.bytes_in_flight <= SMALL_BYTES;
+        handle.actor.is_some() && handle.in_flight < if small { IN_FLIGHT_SMALL_MAX } else { IN_FLIGHT_MAX }
     }
 
     /// Shards that run and have nothing to do.
@@ -172,6 +190,11 @@ impl Shards {
         self.shards[shard].records_max
     }
 
+    /// Bytes that the next batch may hold, about.
+    pub(super) fn bytes_max(&self, shard: usize) -> usize {
+        self.shards[shard].bytes_fit
+    }
+
     /// Sends a batch; the future ends when it is committed or has failed.
     pub(super) fn send(
         &mut self,
@@ -181,10 +204,18 @@ impl Shards {
         let handle = &mut self.shards[shard];
         handle.in_flight += 1;
         let records = fetched.iter().map(|(_, fetched)| fetched.records.len()).sum();
+        let bytes = fetched.iter().flat_map(|(_, fetched)| &fetched.records).map(|record| record.value.len()).sum();
+        handle.bytes_in_flight += bytes;
         let first = fetched.iter().find_map(|(place, fetched)| Some((*place, fetched.records.first()?.offset)));
         let places = fetched.iter().map(|(place, _)| *place).collect();
-        let sent =
-            Sent { shard, places, generation: handle.generation, records, single: first.filter(|_| records == 1) };
+        let sent = Sent {
+            shard,
+            places,
+            generation: handle.generation,
+            records,
+            bytes,
+            single: first.filter(|_| records == 1),
+        };
         let actor = handle.actor.clone().expect("asked for room before");
         let result = async move {
             let failed = |error: &dyn std::fmt::Display| ShardFault::Failed(error.to_string());
@@ -200,9 +231,13 @@ impl Shards {
     }
 
     /// A batch is committed.
-    pub(super) fn committed(&mut self, sent: &Sent) {
+    pub(super) fn committed(&mut self, sent: &Sent, report: &CommitReport) {
         let handle = &mut self.shards[sent.shard];
         handle.in_flight = handle.in_flight.saturating_sub(1);
+        handle.bytes_in_flight = handle.bytes_in_flight.saturating_sub(sent.bytes);
+        if sent.bytes >= BYTES_MIN {
+            handle.bytes_fit = bytes_that_fit(handle.bytes_fit, sent.bytes, report.states);
+        }
         handle.backoff_ms = BACKOFF_MS.0;
         handle.records_max = handle.records_max.saturating_mul(2);
     }
@@ -260,6 +295,26 @@ impl ShardHandle {
         self.actor = None;
         self.generation += 1;
         self.in_flight = 0;
+        self.bytes_in_flight = 0;
         self.start_at = Some(Instant::now() + wait);
+    }
+}
+
+/// Bytes of the next batch, after one that was allowed `before`, held `bytes` and changed so many states.
+fn bytes_that_fit(before: usize, bytes: usize, states: usize) -> usize {
+    let fit = bytes.saturating_mul(STATES_MAX) / states.max(1);
+    fit.clamp(BYTES_MIN, before.max(BYTES_MIN).saturating_mul(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_shrink_with_what_they_change_and_grow_again_step_by_step() {
+        assert_eq!(bytes_that_fit(4_000_000, 4_000_000, 4 * STATES_MAX), 1_000_000);
+        assert_eq!(bytes_that_fit(1_000_000, 1_000_000, STATES_MAX / 10), 2_000_000);
+        assert_eq!(bytes_that_fit(1_000_000, 1_000_000, 0), 2_000_000);
+        assert_eq!(bytes_that_fit(1_000_000, 300_000, 1_000_000), BYTES_MIN);
     }
 }

@@ -251,6 +251,7 @@ impl Assembly {
     ) -> PreparedBatch {
         debug_assert!(self.outbox.is_empty(), "every outbox belongs to a partition that this batch moved");
         self.commit.windows = self.windows;
+        self.report.states = self.commit.entities.len();
         let events = self.shown.into_iter().map(|event| FeedItem {
             kind: FeedKind::Event,
             at: self.now,

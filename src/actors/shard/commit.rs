@@ -63,6 +63,8 @@ pub struct CommitReport {
     pub dead_letters: u64,
     /// Events that plugins published.
     pub derived: u64,
+    /// Entity states that it changed.
+    pub states: usize,
     /// Events that wait in this shard for the lowest clock of all partitions.
     pub waiting: usize,
     /// A clock has moved on since other scopes were last told.

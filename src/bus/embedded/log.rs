@@ -64,9 +64,10 @@ const SCHEMA: &str = "
 pub(super) fn open_writer(path: &Path) -> ConnectionResult<SqliteConnection> {
     let mut connection = establish(path)?;
     // No automatic checkpoints: they would stall an append; the checkpoint thread runs them.
+    // A small cache: appends touch the last pages only, and what has been written is read by other connections.
     let pragmas = format!(
         "PRAGMA page_size = {PAGE_BYTES}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-         PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -32000;"
+         PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -4096;"
     );
     connection.batch_execute(&pragmas).map_err(ConnectionError::CouldntSetupConfiguration)?;
     connection.batch_execute(SCHEMA).map_err(ConnectionError::CouldntSetupConfiguration)?;
