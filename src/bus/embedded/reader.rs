@@ -90,7 +90,9 @@ impl Reader {
                 }
                 bytes += decode(&shared, slot, chunk, offset, &mut fetched.records).map_err(ReadError::Bus)?;
                 fetched.next_offset = next_offset;
-                Ok(bytes < bytes_max)
+                // What was appended just now may be in the file before its end is made known: whoever read beyond the known
+                // end would ask for an offset that does not exist yet.
+                Ok(bytes < bytes_max && next_offset < bounds.high)
             })
         })?;
         fetched.at_end = fetched.next_offset >= shared.bounds(slot).high;
