@@ -235,11 +235,18 @@ async fn measure_latency(args: &Latency, directory: &Path) -> anyhow::Result<Val
     listener.abort();
     #[expect(clippy::cast_precision_loss, reason = "figures for people")]
     let ms = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+    let commits = app.status.totals.commits.get();
+    let mut stages = serde_json::Map::new();
+    for (name, nanos) in app.status.stages.list() {
+        stages.insert(name.to_owned(), json!(nanos / 1000 / commits.max(1)));
+    }
     let figures = json!({
         "rate": args.rate,
         "events": sent.len(),
         "missing": missing,
         "milliseconds": {"p50": ms(0.5), "p90": ms(0.9), "p99": ms(0.99), "p999": ms(0.999), "max": ms(1.0)},
+        "commits": commits,
+        "microsecondsPerCommit": stages,
         "peakRssBytes": peak_rss_bytes(),
     });
     app.stop().await;

@@ -28,6 +28,9 @@ use crate::time::Timestamp;
 const ROWS_MAX: usize = 16;
 /// An append takes no more rows of a lane once it has this many bytes.
 const APPEND_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Rest after a pass that sent something: a pass costs a sync and a transaction of the store's only writer, which the
+/// commits need as well. While the outbox is filled all the time, a pass takes what came in between together.
+const PASS_PAUSE: Duration = Duration::from_millis(20);
 /// How long a parked lane rests before it is tried again.
 const PARKED: Duration = Duration::from_secs(30);
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
@@ -123,6 +126,7 @@ impl Relay {
                     *lock(&self.error) = None;
                     if sent {
                         patience.reset();
+                        tokio::time::sleep(PASS_PAUSE).await;
                     } else if tokio::time::timeout(patience.pause(), self.wake.notified()).await.is_ok() {
                         patience.reset();
                     }
@@ -191,11 +195,13 @@ impl Relay {
             async move { (lane.clone(), self.send(lane, bus_lane, batch).await) }
         });
         let mut result = Ok(true);
+        let mut done = Vec::new();
         for (lane, sent) in join_all(sends).await {
             // Where it failed, what was done is unknown: the bus will be asked.
             lanes.sent.remove(&lane);
             match sent {
                 Ok(Some(position)) => {
+                    done.push((lane.clone(), position));
                     lanes.sent.insert(lane, position);
                 }
                 Ok(None) => {}
@@ -205,6 +211,9 @@ impl Relay {
                     }
                 }
             }
+        }
+        if !done.is_empty() {
+            self.store.outbox_delete(done).await?;
         }
         result
     }
@@ -258,11 +267,10 @@ impl Relay {
         Ok(Batch { sent, rows })
     }
 
-    /// Appends the rows, then deletes them. Returns the lane's new position, or nothing if the lane was parked.
+    /// Appends the rows. Returns the lane's position, up to which its rows may be deleted, or nothing if it was parked.
     async fn send(&self, lane: &str, bus_lane: String, batch: Batch) -> Result<Option<i64>, PassError> {
         let Some(last) = batch.rows.last().map(|row| row.seq) else {
             // They are on the bus, but a crash came before they were deleted.
-            self.store.outbox_delete(lane, batch.sent).await?;
             return Ok(Some(batch.sent));
         };
         let single = batch.rows.len() == 1;
@@ -288,7 +296,6 @@ impl Relay {
         if lock(&self.parked).remove(lane).is_some() {
             tracing::info!(lane, "a parked lane of the outbox goes on");
         }
-        self.store.outbox_delete(lane, position).await?;
         Ok(Some(position))
     }
 

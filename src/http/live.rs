@@ -16,7 +16,7 @@ use super::{Local, State};
 use crate::feed::{Delivery, Feed, FeedKind, Filter, Numbered, Since, Subscription, TypeGlob};
 
 /// Items that come within this time travel together.
-const BATCH_INTERVAL: Duration = Duration::from_millis(10);
+const BATCH_INTERVAL: Duration = Duration::from_millis(5);
 /// Items that are looked at in one piece.
 const LOOK_MAX: usize = 2000;
 /// Pieces per batch interval: what a filter lets through is at most this much per client.

@@ -16,8 +16,9 @@ use super::connection::{Database, Purpose, Target};
 use super::model::StoreError;
 use super::threads::{Connector, Durability, QueueSender};
 
-/// Shortest time between two checkpoints.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Shortest time between two checkpoints. Pages that change all the time are copied once in that time, and the syncs of a
+/// checkpoint, which hold up those of the bus, are as rare.
+const PAUSE: Duration = Duration::from_millis(500);
 /// Pages of 16 KiB in the log from which on the writer takes part: 64 MiB.
 const LOG_PAGES_MAX: i32 = 4096;
 

@@ -94,14 +94,13 @@ impl Store {
         self.read(move |database| on!(database, after(&lane, seq, limit))).await
     }
 
-    /// Removes a lane's rows up to and with `up_to`: they are on the bus.
+    /// Removes the rows of these lanes up to and with the number beside each: they are on the bus.
     ///
     /// # Errors
     /// Only faults of the store.
-    pub async fn outbox_delete(&self, lane: &str, up_to: i64) -> Result<(), StoreError> {
-        let lane = lane.to_owned();
+    pub async fn outbox_delete(&self, sent: Vec<(String, i64)>) -> Result<(), StoreError> {
         // Rows that come back after a power cut are recognised by the lane's position on the bus.
-        self.write_repeatable(move |database| on!(database, delete(&lane, up_to))).await
+        self.write_repeatable(move |database| on!(database, delete(&sent))).await
     }
 
     /// What waits, by lane; lanes in which nothing waits are left out.
@@ -145,9 +144,14 @@ queries! {
             .collect()
     }
 
-    pub(in crate::store) fn delete(db: &mut Db, lane: &str, up_to: i64) -> Result<(), StoreError> {
-        diesel::delete(outbox::table.filter(outbox::lane.eq(lane).and(outbox::seq.le(up_to)))).execute(db)?;
-        Ok(())
+    pub(in crate::store) fn delete(db: &mut Db, sent: &[(String, i64)]) -> Result<(), StoreError> {
+        db.transaction(|db| {
+            for (lane, up_to) in sent {
+                let rows = outbox::table.filter(outbox::lane.eq(lane).and(outbox::seq.le(up_to)));
+                diesel::delete(rows).execute(db)?;
+            }
+            Ok(())
+        })
     }
 
     pub(in crate::store) fn depth(db: &mut Db) -> Result<i64, StoreError> {

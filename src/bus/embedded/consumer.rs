@@ -72,13 +72,17 @@ impl EmbeddedConsumer {
 
     async fn fetch_from(&mut self, from: TopicPartition, offset: i64, bytes_max: usize) -> Result<Fetched, BusError> {
         self.check()?;
+        let slot = self.shared.slots().of(from)?;
+        if offset == self.shared.bounds(slot).high {
+            // Most partitions have nothing new at a time; no reader thread need be asked for that.
+            return Ok(Fetched { records: Vec::new(), next_offset: offset, at_end: true });
+        }
         let prefetched = self.prefetched.remove(&from).filter(|prefetch| prefetch.offset == offset);
         let mut fetched = match prefetched {
             Some(prefetch) => prefetch.result.await.map_err(|_| closed())??,
             None => self.shared.read(from, offset, bytes_max).await?,
         };
         // A prefetched answer may be older than the last append, whose `Ready` has been taken already.
-        let slot = self.shared.slots().of(from)?;
         fetched.at_end = fetched.next_offset >= self.shared.bounds(slot).high;
         if !fetched.at_end {
             let (index, next) = (self.shared.slots().index(slot), fetched.next_offset);

@@ -16,7 +16,7 @@ async fn a_lane_is_read_in_order_and_cleared_up_to_a_place() {
         let rows = store.outbox_after("pos.events/0", 0, 10).await.unwrap();
         assert_eq!(rows, [row("pos.events/0", 3, "a"), row("pos.events/0", 7, "b")]);
         assert_eq!(store.outbox_after("pos.events/0", 3, 1).await.unwrap(), [row("pos.events/0", 7, "b")]);
-        store.outbox_delete("pos.events/0", 3).await.unwrap();
+        store.outbox_delete(vec![("pos.events/0".to_owned(), 3)]).await.unwrap();
         assert_eq!(store.outbox_after("pos.events/0", 0, 10).await.unwrap(), [row("pos.events/0", 7, "b")]);
         assert_eq!(store.outbox_depth().await.unwrap(), 2);
         let backlog = |lane: &str, seq| LaneBacklog { lane: lane.to_owned(), first: seq, last: seq, records: 1 };
@@ -55,7 +55,7 @@ async fn a_lane_s_numbers_go_on_after_it_was_emptied() {
         commit.http = vec![call("h1"), call("h2")];
         commit_now(&store, commit).await;
         store.http_done(vec![end("h1", "one")]).await.unwrap();
-        store.outbox_delete(lane::DISPATCH, 1).await.unwrap();
+        store.outbox_delete(vec![(lane::DISPATCH.to_owned(), 1)]).await.unwrap();
         store.http_done(vec![end("h2", "two")]).await.unwrap();
         assert_eq!(store.outbox_after(lane::DISPATCH, 1, 10).await.unwrap()[0].seq, 2);
     }
