@@ -167,6 +167,11 @@ pub(super) struct NewAlert<'a> {
 }
 
 impl<'a> NewAlert<'a> {
+    /// What the alert itself and its positions take.
+    pub(super) fn bytes(&self) -> usize {
+        self.alert.len() + self.positions.len()
+    }
+
     pub(super) fn new(record: &'a AlertRecord) -> Result<Self, StoreError> {
         let alert = &record.alert;
         Ok(Self {

@@ -41,9 +41,7 @@ queries! {
 
     fn write(db: &mut Db, commit: &Commit) -> Result<(), StoreError> {
         queries::offsets::require_settings(db, commit.settings_epoch)?;
-        for partition in &commit.partitions {
-            queries::offsets::advance(db, partition, commit.settings_epoch)?;
-        }
+        queries::offsets::advance(db, &commit.partitions, commit.settings_epoch)?;
         queries::entities::replace_windows(db, &commit.windows)?;
         queries::entities::replace_entities(db, &commit.entities)?;
         queries::records::write(db, &commit.records)?;

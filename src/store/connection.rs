@@ -10,22 +10,18 @@ use diesel::connection::SimpleConnection;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sqlite::SqliteConnection;
 use diesel::{Connection, ConnectionError};
-use diesel_async::AsyncMysqlConnection;
-use diesel_async::async_connection_wrapper::AsyncConnectionWrapper;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::model::StoreError;
+use super::mysql::{self, Session};
 
 const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const MYSQL_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
 
-/// MySQL in pure Rust, used as an ordinary synchronous Diesel connection on a thread of the store.
-pub(super) type MysqlConnection = AsyncConnectionWrapper<AsyncMysqlConnection>;
-
 /// An open connection.
 pub(super) enum Database {
     Sqlite(SqliteConnection),
-    Mysql(Box<MysqlConnection>),
+    Mysql(Session),
 }
 
 /// Writes functions once and instantiates them for both databases, as modules `sqlite` and `mysql`. Inside, `Db` is the
@@ -46,7 +42,7 @@ macro_rules! queries {
             use super::*;
             use crate::store::mysql_queries as queries;
             use crate::store::connection::mysql_dialect as dialect;
-            type Db = crate::store::connection::MysqlConnection;
+            type Db = crate::store::mysql::MysqlConnection;
             $($item)*
         }
     };
@@ -57,38 +53,69 @@ macro_rules! on {
     ($database:expr, $($function:ident)::+ ( $($argument:expr),* $(,)? )) => {
         match $database {
             $crate::store::connection::Database::Sqlite(db) => sqlite::$($function)::+(db, $($argument),*),
-            $crate::store::connection::Database::Mysql(db) => mysql::$($function)::+(db, $($argument),*),
+            $crate::store::connection::Database::Mysql(session) => {
+                mysql::$($function)::+(session.connection(), $($argument),*)
+            }
         }
     };
 }
 
 pub(super) use {on, queries};
 
-/// What SQLite does in its own way.
+/// What SQLite does in its own way. There is one writer, so nothing that it reads can change under it.
 pub(super) mod sqlite_dialect {
-    /// There is one writer, so nothing that it reads can change under it.
+    /// Behind a SELECT on which a decision rests.
     pub(in crate::store) const LOCK_IN_SHARE_MODE: &str = "";
     /// Rows that a transaction has read may change before it writes them.
     pub(in crate::store) const HAS_SEVERAL_WRITERS: bool = false;
     /// The database's clock.
     pub(in crate::store) const SELECT_NOW: &str =
         "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) AS now";
+    /// Behind a SELECT whose rows are written next.
+    pub(in crate::store) const FOR_UPDATE: &str = "";
+    /// Behind a table's name.
+    pub(in crate::store) const BY_PRIMARY_KEY: &str = "";
 }
 
 /// What MySQL does in its own way.
 pub(super) mod mysql_dialect {
-    /// Holds the row as it is until the end of the transaction.
+    /// Behind a SELECT on which a decision rests: the row stays so until the end of the transaction. MariaDB knows no
+    /// `FOR SHARE`, MySQL knows both.
     pub(in crate::store) const LOCK_IN_SHARE_MODE: &str = " LOCK IN SHARE MODE";
     /// Rows that a transaction has read may change before it writes them.
     pub(in crate::store) const HAS_SEVERAL_WRITERS: bool = true;
     /// The database's clock, whatever the session's time zone.
     pub(in crate::store) const SELECT_NOW: &str =
         "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00', UTC_TIMESTAMP(3)) DIV 1000 AS `now`";
+    /// Behind a SELECT whose rows are written next: nobody else changes them until the end of the transaction.
+    pub(in crate::store) const FOR_UPDATE: &str = " FOR UPDATE";
+    /// Behind a table's name, where rows are locked: a scan of a small table would also wait for the rows of others.
+    pub(in crate::store) const BY_PRIMARY_KEY: &str = " FORCE INDEX (PRIMARY)";
 }
 
 /// Rows of a multi-row statement: with at most 17 columns it stays below SQLite's 32 766 binds, and the statement is short
 /// enough to be parsed quickly.
 pub(super) const ROWS_PER_STATEMENT: usize = 500;
+/// Bytes of the rows of a multi-row statement: with what surrounds them they fit into the smallest packet that a MySQL server
+/// may be set to. A row that is larger by itself goes alone.
+const ROW_BYTES_PER_STATEMENT: usize = mysql::PACKET_BYTES_MIN as usize / 4 * 3;
+
+/// Cuts rows into those of one statement each; `bytes` is about what a row takes.
+pub(super) fn statements<T>(rows: Vec<T>, bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
+    let mut rows = rows.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut statement = Vec::new();
+        let mut sum = 0;
+        while let Some(row) = rows.peek() {
+            sum += bytes(row);
+            if !statement.is_empty() && (statement.len() == ROWS_PER_STATEMENT || sum > ROW_BYTES_PER_STATEMENT) {
+                break;
+            }
+            statement.extend(rows.next());
+        }
+        Some(statement).filter(|statement| !statement.is_empty())
+    })
+}
 
 /// Where the database is. Not `Debug`: a URL may hold a password.
 #[derive(Clone)]
@@ -103,6 +130,8 @@ pub(super) enum Purpose {
     Write,
     Read,
     Checkpoint,
+    /// As `Write`, for statements that may take long.
+    Migrate,
 }
 
 impl Target {
@@ -121,21 +150,13 @@ impl Target {
                      PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0;",
                 )?;
                 connection.batch_execute(match purpose {
-                    Purpose::Write => "PRAGMA cache_size = -24576;",
+                    Purpose::Write | Purpose::Migrate => "PRAGMA cache_size = -24576;",
                     Purpose::Read => "PRAGMA cache_size = -4096; PRAGMA query_only = ON;",
                     Purpose::Checkpoint => "PRAGMA cache_size = -1024;",
                 })?;
                 Ok(Database::Sqlite(connection))
             }
-            Self::Mysql(url) => {
-                let mut connection = MysqlConnection::establish(url).map_err(|error| connect_error(&error))?;
-                // READ COMMITTED takes no gap locks: shards that write neighbouring rows do not deadlock.
-                connection.batch_execute(
-                    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-                     SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE'; SET SESSION innodb_lock_wait_timeout = 10;",
-                )?;
-                Ok(Database::Mysql(Box::new(connection)))
-            }
+            Self::Mysql(url) => Ok(Database::Mysql(mysql::connect(url, purpose == Purpose::Migrate)?)),
         }
     }
 }
@@ -145,9 +166,10 @@ impl Database {
     pub(super) fn migrate(&mut self) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(db) => migrate(db, SQLITE_MIGRATIONS),
-            Self::Mysql(db) => {
+            Self::Mysql(session) => {
+                let db = session.connection();
                 db.batch_execute("DO GET_LOCK('tillstream_migrations', 60)")?;
-                let outcome = migrate(db.as_mut(), MYSQL_MIGRATIONS);
+                let outcome = migrate(db, MYSQL_MIGRATIONS);
                 db.batch_execute("DO RELEASE_LOCK('tillstream_migrations')")?;
                 outcome
             }
@@ -158,7 +180,7 @@ impl Database {
     pub(super) fn batch_execute(&mut self, statements: &str) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(db) => Ok(db.batch_execute(statements)?),
-            Self::Mysql(db) => Ok(db.batch_execute(statements)?),
+            Self::Mysql(session) => Ok(session.connection().batch_execute(statements)?),
         }
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Store;
 use super::audit::NewEntry;
-use super::connection::{ROWS_PER_STATEMENT, on, queries};
+use super::connection::{ROWS_PER_STATEMENT, on, queries, statements};
 use super::cursor::{Cut, Page};
 use super::model::{DeadLetter, DeadLetterStatus, StoreError};
 use super::offsets::{partition_number, partition_of};
@@ -17,6 +17,8 @@ use crate::time::Timestamp;
 
 /// Most dead letters that one call decides on.
 pub const DECISION_LETTERS_MAX: usize = 10_000;
+/// What a row takes besides its bytes, key and texts.
+const ROW_BYTES: usize = 1024;
 /// Ids that an audit entry names.
 const AUDITED_IDS_MAX: usize = 100;
 
@@ -106,6 +108,13 @@ impl<'a> NewRow<'a> {
             attempts: i32::try_from(letter.attempts).unwrap_or(i32::MAX).max(earlier_attempts.saturating_add(1)),
             replay_requested_at: None,
         })
+    }
+}
+
+impl NewRow<'_> {
+    fn bytes(&self) -> usize {
+        let field = self.field.map_or(0, str::len);
+        self.bytes.len() + self.key.map_or(0, <[u8]>::len) + self.message.len() + field + ROW_BYTES
     }
 }
 
@@ -344,9 +353,10 @@ queries! {
                 .select((dead_letters::id, dead_letters::attempts))
                 .load(db)?;
             let attempts = |id: &str| known.iter().find(|(known, _)| known == id).map_or(-1, |(_, attempts)| *attempts);
-            let rows =
-                chunk.iter().map(|letter| NewRow::new(letter, attempts(&letter.id))).collect::<Result<Vec<_>, _>>()?;
-            diesel::replace_into(dead_letters::table).values(rows).execute(db)?;
+            let rows = chunk.iter().map(|letter| NewRow::new(letter, attempts(&letter.id)));
+            for values in statements(rows.collect::<Result<Vec<_>, _>>()?, NewRow::bytes) {
+                diesel::replace_into(dead_letters::table).values(values).execute(db)?;
+            }
         }
         Ok(())
     }

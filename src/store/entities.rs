@@ -3,13 +3,16 @@
 use bytes::Bytes;
 
 use super::Store;
-use super::connection::{ROWS_PER_STATEMENT, on, queries};
+use super::connection::{ROWS_PER_STATEMENT, on, queries, statements};
 use super::model::{EntityKey, EntityRow, StoreError, WindowRow};
 use super::offsets::partition_number;
 use super::schema::{entities, windows};
 use crate::bus::TopicPartition;
 use crate::event::Scope;
 use crate::time::Timestamp;
+
+/// What a row takes besides its state and its entity's id.
+const ROW_BYTES: usize = 128;
 
 /// A timer that waits, and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,12 @@ impl<'a> NewEntity<'a> {
             state: &row.state,
             due: row.due.map(Timestamp::as_millis),
         })
+    }
+}
+
+impl<'a> NewWindow<'a> {
+    fn new(row: &'a WindowRow) -> Result<Self, StoreError> {
+        Ok(Self { partition: window_partition(row.partition)?, source: &row.source, state: &row.window })
     }
 }
 
@@ -155,25 +164,16 @@ queries! {
     }
 
     pub(in crate::store) fn replace_entities(db: &mut Db, rows: &[EntityRow]) -> Result<(), StoreError> {
-        for chunk in rows.chunks(ROWS_PER_STATEMENT) {
-            let values = chunk.iter().map(NewEntity::new).collect::<Result<Vec<_>, _>>()?;
+        let rows = rows.iter().map(NewEntity::new).collect::<Result<Vec<_>, _>>()?;
+        for values in statements(rows, |row| row.state.len() + row.entity.len() + ROW_BYTES) {
             diesel::replace_into(entities::table).values(values).execute(db)?;
         }
         Ok(())
     }
 
     pub(in crate::store) fn replace_windows(db: &mut Db, rows: &[WindowRow]) -> Result<(), StoreError> {
-        for chunk in rows.chunks(ROWS_PER_STATEMENT) {
-            let values = chunk
-                .iter()
-                .map(|row| {
-                    Ok(NewWindow {
-                        partition: window_partition(row.partition)?,
-                        source: &row.source,
-                        state: &row.window,
-                    })
-                })
-                .collect::<Result<Vec<_>, StoreError>>()?;
+        let rows = rows.iter().map(NewWindow::new).collect::<Result<Vec<_>, _>>()?;
+        for values in statements(rows, |row| row.state.len() + row.source.len() + ROW_BYTES) {
             diesel::replace_into(windows::table).values(values).execute(db)?;
         }
         Ok(())

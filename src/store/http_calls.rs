@@ -1,13 +1,16 @@
 //! HTTP effects that have been committed and wait for the dispatcher.
 
 use super::Store;
-use super::connection::{ROWS_PER_STATEMENT, on, queries};
+use super::connection::{on, queries, statements};
 use super::model::{DeadLetter, StoreError};
 use super::outbox::lane;
 use super::schema::http_calls;
 use crate::bus::NewRecord;
 use crate::effect::HttpEffect;
 use crate::time::Timestamp;
+
+/// What a row takes besides its id and its effect.
+const ROW_BYTES: usize = 64;
 
 /// A call that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,13 @@ struct NewCall<'a> {
     effect: String,
     attempts: i32,
     next_attempt_at: i64,
+}
+
+impl<'a> NewCall<'a> {
+    fn new(effect: &'a HttpEffect) -> Result<Self, StoreError> {
+        let text = serde_json::to_string(effect).map_err(|error| StoreError::Refused(error.to_string()))?;
+        Ok(Self { id: &effect.id, effect: text, attempts: 0, next_attempt_at: Timestamp::MIN.as_millis() })
+    }
 }
 
 impl Store {
@@ -105,19 +115,8 @@ queries! {
     use diesel::prelude::*;
 
     pub(in crate::store) fn insert(db: &mut Db, effects: &[HttpEffect]) -> Result<(), StoreError> {
-        for chunk in effects.chunks(ROWS_PER_STATEMENT) {
-            let values = chunk
-                .iter()
-                .map(|effect| {
-                    let text = serde_json::to_string(effect).map_err(|error| StoreError::Refused(error.to_string()))?;
-                    Ok(NewCall {
-                        id: &effect.id,
-                        effect: text,
-                        attempts: 0,
-                        next_attempt_at: Timestamp::MIN.as_millis(),
-                    })
-                })
-                .collect::<Result<Vec<_>, StoreError>>()?;
+        let rows = effects.iter().map(NewCall::new).collect::<Result<Vec<_>, _>>()?;
+        for values in statements(rows, |row| row.id.len() + row.effect.len() + ROW_BYTES) {
             diesel::insert_into(http_calls::table).values(values).execute(db)?;
         }
         Ok(())

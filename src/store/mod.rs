@@ -20,6 +20,7 @@ mod evidence;
 mod http_calls;
 mod leases;
 pub mod model;
+mod mysql;
 mod offsets;
 mod open;
 mod orders;

@@ -1,5 +1,7 @@
 //! Places on the bus: which offset of which partition has been applied, by which owner, and which settings were used.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::Store;
@@ -23,7 +25,8 @@ pub struct SettingsUse {
 }
 
 /// A row of `offsets` as it is stored.
-#[derive(Debug, diesel::Queryable)]
+#[derive(Debug, diesel::Queryable, diesel::QueryableByName)]
+#[diesel(table_name = offsets)]
 pub(super) struct OffsetsRow {
     topic: String,
     partition: i32,
@@ -33,6 +36,29 @@ pub(super) struct OffsetsRow {
     clock: i64,
     settings_epoch: i64,
     extra: Vec<u8>,
+}
+
+#[derive(Debug, diesel::Insertable)]
+#[diesel(table_name = offsets)]
+struct NewOffsets<'a> {
+    topic: &'a str,
+    partition: i32,
+    epoch: i64,
+    version: i64,
+    next_offset: i64,
+    clock: i64,
+    settings_epoch: i64,
+    extra: &'a [u8],
+}
+
+#[derive(Debug, diesel::Insertable)]
+#[diesel(table_name = settings_uses)]
+struct NewUse<'a> {
+    topic: &'a str,
+    partition: i32,
+    settings_epoch: i64,
+    first_offset: i64,
+    clock: i64,
 }
 
 /// What taking a partition leaves behind.
@@ -50,7 +76,36 @@ pub(super) fn partition_of(topic: &str, partition: i32) -> Result<TopicPartition
     }
 }
 
+/// A condition for the rows of these partitions.
+fn where_is(partitions: impl Iterator<Item = TopicPartition>) -> String {
+    let mut numbers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for partition in partitions {
+        numbers.entry(partition.topic.name()).or_default().push(partition.partition.to_string());
+    }
+    let of_topic = |(topic, numbers): (&str, Vec<String>)| {
+        format!("(topic = '{topic}' AND `partition` IN ({}))", numbers.join(", "))
+    };
+    numbers.into_iter().map(of_topic).collect::<Vec<_>>().join(" OR ")
+}
+
 impl OffsetsRow {
+    fn is_of(&self, partition: TopicPartition) -> bool {
+        self.topic == partition.topic.name() && u32::try_from(self.partition) == Ok(partition.partition)
+    }
+
+    fn as_new(&self) -> NewOffsets<'_> {
+        NewOffsets {
+            topic: &self.topic,
+            partition: self.partition,
+            epoch: self.epoch,
+            version: self.version,
+            next_offset: self.next_offset,
+            clock: self.clock,
+            settings_epoch: self.settings_epoch,
+            extra: &self.extra,
+        }
+    }
+
     fn into_row(self) -> Result<PartitionRow, StoreError> {
         Ok(PartitionRow {
             partition: partition_of(&self.topic, self.partition)?,
@@ -101,26 +156,42 @@ impl Store {
 
 queries! {
     use diesel::prelude::*;
-    use diesel::sql_types::BigInt;
+
+    /// The rows of these partitions, as far as they exist; nobody else changes them until the end of the transaction.
+    fn hold(db: &mut Db, partitions: impl Iterator<Item = TopicPartition>) -> QueryResult<Vec<OffsetsRow>> {
+        diesel::sql_query(format!(
+            "SELECT topic, `partition`, epoch, version, next_offset, clock, settings_epoch, extra FROM offsets{} WHERE {}{}",
+            dialect::BY_PRIMARY_KEY,
+            where_is(partitions),
+            dialect::FOR_UPDATE,
+        ))
+        .load(db)
+    }
 
     pub(in crate::store) fn take(db: &mut Db, wanted: &[TopicPartition]) -> Result<Vec<PartitionRow>, StoreError> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
         db.transaction(|db| {
-            let mut rows = Vec::with_capacity(wanted.len());
-            for &partition in wanted {
-                let (topic, number) = (partition.topic.name(), partition_number(partition)?);
-                diesel::insert_or_ignore_into(offsets::table)
-                    .values((
-                        (offsets::topic.eq(topic), offsets::partition.eq(number), offsets::epoch.eq(0_i64)),
-                        (offsets::version.eq(0_i64), offsets::next_offset.eq(0_i64), offsets::clock.eq(0_i64)),
-                        (offsets::settings_epoch.eq(NEVER_USED), offsets::extra.eq(Vec::new())),
-                    ))
-                    .execute(db)?;
-                diesel::update(offsets::table.find((topic, number)))
-                    .set(offsets::epoch.eq(offsets::epoch + 1))
-                    .execute(db)?;
-                rows.push(offsets::table.find((topic, number)).first::<OffsetsRow>(db)?.into_row()?);
+            let mut rows = hold(db, wanted.iter().copied())?;
+            let missing = wanted.iter().filter(|partition| !rows.iter().any(|row| row.is_of(**partition)));
+            let missing = missing.map(|&partition| {
+                let (topic, partition) = (partition.topic.name(), partition_number(partition)?);
+                let (epoch, version, next_offset, clock) = (0, 0, 0, 0);
+                Ok(NewOffsets { topic, partition, epoch, version, next_offset, clock, settings_epoch: NEVER_USED, extra: &[] })
+            });
+            let missing = missing.collect::<Result<Vec<_>, StoreError>>()?;
+            if !missing.is_empty() {
+                diesel::insert_or_ignore_into(offsets::table).values(missing).execute(db)?;
+                rows = hold(db, wanted.iter().copied())?;
             }
-            Ok(rows)
+            for row in &mut rows {
+                row.epoch += 1;
+            }
+            diesel::replace_into(offsets::table)
+                .values(rows.iter().map(OffsetsRow::as_new).collect::<Vec<_>>())
+                .execute(db)?;
+            rows.into_iter().map(OffsetsRow::into_row).collect()
         })
     }
 
@@ -144,8 +215,8 @@ queries! {
     /// Fails unless these settings are the current ones, and keeps them so until the end of the transaction.
     pub(in crate::store) fn require_settings(db: &mut Db, used: i64) -> Result<(), StoreError> {
         #[derive(QueryableByName)]
+        #[diesel(table_name = settings_epoch)]
         struct Current {
-            #[diesel(sql_type = BigInt)]
             epoch: i64,
         }
         let text = format!("SELECT epoch FROM settings_epoch WHERE id = 1{}", dialect::LOCK_IN_SHARE_MODE);
@@ -161,37 +232,41 @@ queries! {
         Ok(settings_epoch::table.find(1).select(settings_epoch::epoch).first(db)?)
     }
 
-    /// Moves one partition on, if it is still ours and as we left it, and notes the first use of new settings.
-    pub(in crate::store) fn advance(db: &mut Db, commit: &PartitionCommit, settings: i64) -> Result<(), StoreError> {
-        let row = &commit.row;
-        let (topic, number) = (row.partition.topic.name(), partition_number(row.partition)?);
-        let before: Option<(i64, i64, i64)> = offsets::table
-            .find((topic, number))
-            .select((offsets::next_offset, offsets::clock, offsets::settings_epoch))
-            .first(db)
-            .optional()?;
-        // The update below matches only the version that this was read from, so the two belong together.
-        let moved = diesel::update(offsets::table.find((topic, number)))
-            .filter(offsets::epoch.eq(row.epoch).and(offsets::version.eq(row.version)))
-            .set((
-                offsets::version.eq(row.version + 1),
-                offsets::next_offset.eq(row.next_offset),
-                offsets::clock.eq(row.clock.as_millis()),
-                offsets::settings_epoch.eq(settings),
-                offsets::extra.eq(&row.extra[..]),
-            ))
-            .execute(db)?;
-        let Some((first_offset, clock, settings_before)) = before.filter(|_| moved == 1) else {
-            return Err(StoreError::Fenced(row.partition));
-        };
-        if settings_before != settings {
-            diesel::insert_or_ignore_into(settings_uses::table)
-                .values((
-                    (settings_uses::topic.eq(topic), settings_uses::partition.eq(number)),
-                    (settings_uses::settings_epoch.eq(settings), settings_uses::first_offset.eq(first_offset)),
-                    settings_uses::clock.eq(clock),
-                ))
-                .execute(db)?;
+    /// Moves partitions on, if all are still ours and as we left them, and notes the first use of new settings.
+    pub(in crate::store) fn advance(
+        db: &mut Db,
+        commits: &[PartitionCommit],
+        settings: i64,
+    ) -> Result<(), StoreError> {
+        if commits.is_empty() {
+            return Ok(());
+        }
+        let stored = hold(db, commits.iter().map(|commit| commit.row.partition))?;
+        let mut moved = Vec::with_capacity(commits.len());
+        let mut uses = Vec::new();
+        for PartitionCommit { row } in commits {
+            let ours = |stored: &&OffsetsRow| stored.epoch == row.epoch && stored.version == row.version;
+            let before = stored.iter().find(|stored| stored.is_of(row.partition)).filter(ours);
+            let before = before.ok_or(StoreError::Fenced(row.partition))?;
+            let (topic, partition) = (row.partition.topic.name(), partition_number(row.partition)?);
+            moved.push(NewOffsets {
+                topic,
+                partition,
+                epoch: row.epoch,
+                version: row.version + 1,
+                next_offset: row.next_offset,
+                clock: row.clock.as_millis(),
+                settings_epoch: settings,
+                extra: &row.extra,
+            });
+            if before.settings_epoch != settings {
+                let (first_offset, clock) = (before.next_offset, before.clock);
+                uses.push(NewUse { topic, partition, settings_epoch: settings, first_offset, clock });
+            }
+        }
+        diesel::replace_into(offsets::table).values(moved).execute(db)?;
+        if !uses.is_empty() {
+            diesel::insert_or_ignore_into(settings_uses::table).values(uses).execute(db)?;
         }
         Ok(())
     }

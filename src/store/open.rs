@@ -41,18 +41,17 @@ impl Store {
                 "store.url must be sqlite:PATH or mysql://user:password@host:port/db".to_owned(),
             ));
         };
-        let mut writer = Connector::new(target.clone(), Purpose::Write);
-        writer.run(Database::migrate).map_err(|error| match (&target, error) {
+        let mut migrator = Connector::new(target.clone(), Purpose::Migrate);
+        migrator.run(Database::migrate).map_err(|error| match (&target, error) {
             (Target::Sqlite(path), StoreError::Unavailable(text)) => StoreError::Misconfigured(format!(
                 "store.url: {} cannot be used as a SQLite database: {text}",
                 path.display()
             )),
             (_, error) => error,
         })?;
-        let mut writers = vec![writer];
-        if matches!(target, Target::Mysql(_)) {
-            writers.resize_with(MYSQL_WRITERS, || Connector::new(target.clone(), Purpose::Write));
-        }
+        drop(migrator);
+        let writers = if matches!(target, Target::Mysql(_)) { MYSQL_WRITERS } else { 1 };
+        let writers = (0..writers).map(|_| Connector::new(target.clone(), Purpose::Write)).collect();
         let readers = (0..READERS).map(|_| Connector::new(target.clone(), Purpose::Read)).collect();
         let writes = Queue::start("store-write", writers)?;
         let reads = Queue::start("store-read", readers)?;

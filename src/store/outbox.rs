@@ -7,10 +7,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Store;
-use super::connection::{ROWS_PER_STATEMENT, on, queries};
+use super::connection::{on, queries, statements};
 use super::model::{OutboxRow, StoreError};
 use super::schema::{lanes, outbox};
 use crate::bus::{Header, NewRecord, Topic};
+
+/// What a row takes besides its payload.
+const ROW_BYTES: usize = 320;
 
 /// Names of the lanes that do not belong to a partition.
 pub mod lane {
@@ -179,11 +182,8 @@ queries! {
 
     /// Inserts rows whose sequence numbers are given.
     pub(in crate::store) fn insert(db: &mut Db, rows: &[OutboxRow]) -> Result<(), StoreError> {
-        for chunk in rows.chunks(ROWS_PER_STATEMENT) {
-            let values = chunk
-                .iter()
-                .map(|row| NewOutboxRow::new(&row.lane, row.seq, &row.records))
-                .collect::<Result<Vec<_>, _>>()?;
+        let rows = rows.iter().map(|row| NewOutboxRow::new(&row.lane, row.seq, &row.records));
+        for values in statements(rows.collect::<Result<Vec<_>, _>>()?, |row| row.payload.len() + ROW_BYTES) {
             diesel::insert_into(outbox::table).values(values).execute(db)?;
         }
         Ok(())

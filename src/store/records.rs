@@ -2,12 +2,15 @@
 
 use super::age_prompts::NewAgePrompt;
 use super::alerts::NewAlert;
-use super::connection::{ROWS_PER_STATEMENT, queries};
+use super::connection::{queries, statements};
 use super::model::StoreError;
 use super::recommendations::NewRecommendation;
 use super::schema::{age_prompts, alerts, recommendations, sessions};
 use super::sessions::NewSession;
 use crate::effect::Record;
+
+/// More than a row of ids and numbers takes.
+const ROW_BYTES_MAX: usize = 1536;
 
 /// A commit's records by table.
 #[derive(Default)]
@@ -41,26 +44,18 @@ queries! {
     /// Rows of the same id replace each other, the last one wins; but an alert that is there stays, with what people made
     /// of it.
     pub(in crate::store) fn write(db: &mut Db, records: &[Record]) -> Result<(), StoreError> {
-        let Sorted { mut sessions, mut alerts, mut recommendations, mut age_prompts } = Sorted::new(records)?;
-        while !sessions.is_empty() {
-            let rest = sessions.split_off(sessions.len().min(ROWS_PER_STATEMENT));
-            diesel::replace_into(sessions::table).values(sessions).execute(db)?;
-            sessions = rest;
+        let sorted = Sorted::new(records)?;
+        for values in statements(sorted.sessions, |_| ROW_BYTES_MAX) {
+            diesel::replace_into(sessions::table).values(values).execute(db)?;
         }
-        while !alerts.is_empty() {
-            let rest = alerts.split_off(alerts.len().min(ROWS_PER_STATEMENT));
-            diesel::insert_or_ignore_into(alerts::table).values(alerts).execute(db)?;
-            alerts = rest;
+        for values in statements(sorted.alerts, |alert| alert.bytes() + ROW_BYTES_MAX) {
+            diesel::insert_or_ignore_into(alerts::table).values(values).execute(db)?;
         }
-        while !recommendations.is_empty() {
-            let rest = recommendations.split_off(recommendations.len().min(ROWS_PER_STATEMENT));
-            diesel::replace_into(recommendations::table).values(recommendations).execute(db)?;
-            recommendations = rest;
+        for values in statements(sorted.recommendations, |_| ROW_BYTES_MAX) {
+            diesel::replace_into(recommendations::table).values(values).execute(db)?;
         }
-        while !age_prompts.is_empty() {
-            let rest = age_prompts.split_off(age_prompts.len().min(ROWS_PER_STATEMENT));
-            diesel::replace_into(age_prompts::table).values(age_prompts).execute(db)?;
-            age_prompts = rest;
+        for values in statements(sorted.age_prompts, |_| ROW_BYTES_MAX) {
+            diesel::replace_into(age_prompts::table).values(values).execute(db)?;
         }
         Ok(())
     }

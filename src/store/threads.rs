@@ -3,24 +3,32 @@
 //! SQLite has one writer by nature, so a queue in front of it is both the fairest and the fastest arrangement. Whatever is
 //! acknowledged to people is made durable by `synchronous=FULL`; where several such writes wait, one sync serves all
 //! (group commit). Shard commits use NORMAL, since the bus can repeat them.
+//!
+//! On MySQL the threads are the pool: each has a connection, opened when it is first needed, looked at after a pause, and
+//! renewed now and then. Work that lost a deadlock, a lock or its connection is done again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::connection::{Database, Purpose, Target};
 use super::model::StoreError;
+use super::mysql::NoAnswer;
 
 /// Writes that one sync may serve.
 const GROUP_MAX: usize = 64;
-/// Tries of a write that lost a deadlock or its connection, the first included.
+/// Tries of work that lost a deadlock or its connection, the first included.
 const TRIES_MAX: u32 = 5;
 /// Wait before the next of these tries, times the number of tries made.
 const TRY_PAUSE: Duration = Duration::from_millis(10);
+/// A connection to a server that was idle for so long is looked at before it is used.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// A connection to a server is renewed after this time, so that one that moved to another machine is found.
+const AGE_MAX: Duration = Duration::from_mins(10);
 
 /// What must survive a power cut before the caller hears of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +37,14 @@ pub(super) enum Durability {
     Repeatable,
     /// On disk before the answer.
     Durable,
+}
+
+/// What a panic during work means.
+fn given_up(panic: &(dyn std::any::Any + Send)) -> StoreError {
+    if panic.is::<NoAnswer>() {
+        return StoreError::Unavailable("the database has stopped answering".to_owned());
+    }
+    StoreError::Refused("a panic in the store; its text is in the log".to_owned())
 }
 
 /// Tells the caller how it went, unless the sync that should have made it durable failed.
@@ -45,12 +61,15 @@ pub(super) struct Connector {
     target: Target,
     purpose: Purpose,
     open: Option<Database>,
+    opened_at: Instant,
+    used_at: Instant,
     synchronous_full: bool,
 }
 
 impl Connector {
-    pub(super) const fn new(target: Target, purpose: Purpose) -> Self {
-        Self { target, purpose, open: None, synchronous_full: true }
+    pub(super) fn new(target: Target, purpose: Purpose) -> Self {
+        let now = Instant::now();
+        Self { target, purpose, open: None, opened_at: now, used_at: now, synchronous_full: true }
     }
 
     /// Runs `work`; after a fault of the database the connection is closed, and opened again when next needed.
@@ -58,19 +77,31 @@ impl Connector {
         &mut self,
         work: impl FnOnce(&mut Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        self.check();
         let database = match &mut self.open {
             Some(database) => database,
             closed => {
                 self.synchronous_full = true;
+                self.opened_at = Instant::now();
                 closed.insert(self.target.connect(self.purpose)?)
             }
         };
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(database)))
-            .unwrap_or_else(|_| Err(StoreError::Refused("a panic in the store; its text is in the log".to_owned())));
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(database))).unwrap_or_else(|panic| Err(given_up(&*panic)));
+        self.used_at = Instant::now();
         if matches!(outcome, Err(StoreError::Unavailable(_) | StoreError::Refused(_))) {
             self.open = None;
         }
         outcome
+    }
+
+    /// Closes a connection to a server that is old, or that the server has closed while nobody used it.
+    fn check(&mut self) {
+        let Some(database @ Database::Mysql(_)) = &mut self.open else { return };
+        let mut lives =
+            || catch_unwind(AssertUnwindSafe(|| database.batch_execute("DO 0"))).is_ok_and(|asked| asked.is_ok());
+        if self.opened_at.elapsed() > AGE_MAX || (self.used_at.elapsed() > IDLE_MAX && !lives()) {
+            self.open = None;
+        }
     }
 
     fn set_synchronous(&mut self, full: bool) {
@@ -142,18 +173,7 @@ impl Queue {
     {
         let (reply, outcome) = oneshot::channel();
         let work: Work = Box::new(move |connector| {
-            let mut tries = 1;
-            let result = loop {
-                match connector.run(&work) {
-                    Err(StoreError::Unavailable(_))
-                        if tries < TRIES_MAX && matches!(connector.target, Target::Mysql(_)) =>
-                    {
-                        std::thread::sleep(TRY_PAUSE * tries);
-                        tries += 1;
-                    }
-                    result => break result,
-                }
-            };
+            let result = run_again(connector, &work);
             Box::new(move |synced: Result<(), StoreError>| {
                 // A caller that has gone away no longer wants to know.
                 let _ = reply.send(result.and_then(|value| synced.map(|()| value)));
@@ -172,6 +192,33 @@ impl Queue {
         }
         for thread in threads {
             let _ = thread.join();
+        }
+    }
+}
+
+/// Runs work until it is done or there is no use in trying. A server that cannot be reached is not waited for here.
+fn run_again<T>(
+    connector: &mut Connector,
+    work: &impl Fn(&mut Database) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut tries = 1;
+    loop {
+        // With a connection, the fault lies in what was done on it; without one, in opening it.
+        let mut reached = false;
+        let result = connector.run(|database| {
+            reached = true;
+            work(database)
+        });
+        match result {
+            Err(StoreError::Unavailable(_))
+                if reached && tries < TRIES_MAX && matches!(connector.target, Target::Mysql(_)) =>
+            {
+                std::thread::sleep(TRY_PAUSE * tries);
+                tries += 1;
+            }
+            // A password that was changed while this process runs: people may still correct it on either side.
+            Err(StoreError::Misconfigured(why)) if !reached => return Err(StoreError::Unavailable(why)),
+            result => return result,
         }
     }
 }
