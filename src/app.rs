@@ -21,7 +21,7 @@ use crate::actors::supervisor::{Crashes, StopAll, Supervisor};
 use crate::bus::embedded::{EmbeddedBus, RetentionOptions};
 use crate::bus::kafka::{KafkaBus, KafkaOptions};
 use crate::bus::{Bus, BusError};
-use crate::config::{BusKind, Config, Role, StoreUrl};
+use crate::config::{BusKind, Config, Role, StoreConfig};
 use crate::control::Control;
 use crate::feed::{Feed, FeedKind};
 use crate::http::{self, AppState, ServeError};
@@ -29,8 +29,8 @@ use crate::orders::OrderSignals;
 use crate::plugins::defaults::{Defaults, DefaultsError};
 use crate::processes::{Identity, Processes};
 use crate::status::Status;
-use crate::store::Store;
 use crate::store::model::StoreError;
+use crate::store::{Store, StoreOptions};
 
 /// A record is about this long; batches are bounded in bytes on the bus.
 const RECORD_BYTES: usize = 512;
@@ -303,9 +303,7 @@ pub async fn open_bus(config: &Config) -> Result<Arc<dyn Bus>, StartError> {
 }
 
 async fn open_store(config: &Config) -> Result<Store, StartError> {
-    let url = match &config.store.url {
-        StoreUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
-        StoreUrl::MySql(url) => url.reveal().to_owned(),
-    };
-    Ok(Store::open(&url).await?)
+    let StoreConfig { url, migrate, writers, readers } = &config.store;
+    let options = StoreOptions { migrate: *migrate, writers: *writers, readers: *readers };
+    Ok(Store::open_with(&url.to_text(), options).await?)
 }

@@ -4,9 +4,11 @@
 
 pub mod backup;
 pub mod bench;
+pub mod check;
 pub mod demo;
 pub mod health;
 mod logging;
+pub mod migrate;
 pub mod plugins;
 pub mod rig;
 pub mod serve;
@@ -34,6 +36,8 @@ enum Command {
     Demo(demo::DemoArgs),
     Bench(bench::BenchArgs),
     Backup(backup::BackupArgs),
+    Check(check::CheckArgs),
+    Migrate(migrate::MigrateArgs),
     Rig(rig::RigArgs),
     Serve(serve::ServeArgs),
     Health(health::HealthArgs),
@@ -48,6 +52,11 @@ enum Command {
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+/// The command has said itself what is wrong; this is only its exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("failed")]
+pub struct Failed(pub u8);
+
 /// A [`UsageError`] as an `anyhow` error, to be returned by a command.
 pub fn usage(message: impl Into<String>) -> anyhow::Error {
     UsageError(message.into()).into()
@@ -60,6 +69,8 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Backup(args) => backup::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Rig(args) => rig::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Plugins(args) => plugins::run(&args),
@@ -71,6 +82,9 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(Failed(code)) = error.downcast_ref() {
+                return ExitCode::from(*code);
+            }
             print_error(&error);
             if error.chain().any(|cause| cause.is::<UsageError>() || cause.is::<ConfigError>()) {
                 ExitCode::from(2)

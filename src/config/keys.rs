@@ -18,7 +18,7 @@ pub(super) enum Shape {
     Tokens,
 }
 
-const KEYS: [(&str, Shape); 23] = [
+const KEYS: &[(&str, Shape)] = &[
     ("bus.kind", Shape::Text),
     ("bus.path", Shape::Text),
     ("bus.brokers", Shape::Text),
@@ -30,6 +30,9 @@ const KEYS: [(&str, Shape); 23] = [
     ("bus.retentionHours", Shape::Integer),
     ("bus.retentionBytes", Shape::Integer),
     ("store.url", Shape::Text),
+    ("store.migrate", Shape::Bool),
+    ("store.writers", Shape::Integer),
+    ("store.readers", Shape::Integer),
     ("http.bind", Shape::Text),
     ("http.tokens", Shape::Tokens),
     ("http.allowedHosts", Shape::List),
@@ -86,6 +89,9 @@ pub(super) fn apply(config: &mut Config, key: &str, value: &Value) -> Result<(),
         "bus.retentionHours" => config.bus.retention_hours = integer(key, value, 0, 24 * 366 * 100)?,
         "bus.retentionBytes" => config.bus.retention_bytes = integer(key, value, 0, i64::MAX)?,
         "store.url" => config.store.url = store_url(key, value)?,
+        "store.migrate" => config.store.migrate = yes_or_no(key, value)?,
+        "store.writers" => config.store.writers = integer(key, value, 1, 256)?,
+        "store.readers" => config.store.readers = integer(key, value, 1, 256)?,
         "http.bind" => config.http.bind = bind(key, value)?,
         "http.tokens" => config.http.tokens = tokens(key, value)?,
         "http.allowedHosts" => config.http.allowed_hosts = allowed_hosts(key, value)?,

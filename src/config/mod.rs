@@ -96,6 +96,15 @@ pub enum StoreUrl {
 }
 
 impl StoreUrl {
+    /// As it is configured, password included. Never log it.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::MySql(url) => url.reveal().to_owned(),
+        }
+    }
+
     /// `sqlite` or `mysql`.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -111,6 +120,12 @@ impl StoreUrl {
 pub struct StoreConfig {
     /// `store.url`.
     pub url: StoreUrl,
+    /// `store.migrate`: bring the tables up to date at the start; otherwise a store that is behind is refused.
+    pub migrate: bool,
+    /// `store.writers`: connections to MySQL that write at the same time; SQLite has one by nature.
+    pub writers: usize,
+    /// `store.readers`: connections that read at the same time.
+    pub readers: usize,
 }
 
 /// What the holder of a token may do. Each role includes the ones before it.
@@ -229,7 +244,12 @@ impl Default for Config {
                 retention_bytes: 8 << 30,
                 kafka: BTreeMap::new(),
             },
-            store: StoreConfig { url: StoreUrl::Sqlite("tillstream-data/store.db".into()) },
+            store: StoreConfig {
+                url: StoreUrl::Sqlite("tillstream-data/store.db".into()),
+                migrate: true,
+                writers: 4,
+                readers: 3,
+            },
             http: HttpConfig {
                 bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
                 tokens: Vec::new(),

@@ -7,7 +7,7 @@ mod snapshot;
 mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -48,9 +48,6 @@ pub struct Control {
     /// One change at a time in this process; other processes are told apart by revisions.
     changing: Mutex<()>,
     bus: OnceLock<Arc<dyn Bus>>,
-    /// Where each partition of `pos.events` ended when a plugin was switched on, by plugin. Kept in memory: what an earlier
-    /// process had left waiting is little, and seen by the plugin.
-    resumed: std::sync::Mutex<BTreeMap<String, Arc<[i64]>>>,
 }
 
 /// A plugin as the API shows it.
@@ -162,6 +159,7 @@ impl Control {
                 revision: 1,
                 eligibility: serde_json::to_value(&default.eligibility).expect("an eligibility block is plain data"),
                 settings: default.settings.clone(),
+                starts: None,
             })
         });
         store.insert_plugin_defaults(rows.collect()).await?;
@@ -181,7 +179,6 @@ impl Control {
             current: ArcSwap::from_pointee(snapshot),
             changing: Mutex::new(()),
             bus: OnceLock::new(),
-            resumed: std::sync::Mutex::default(),
         }))
     }
 
@@ -193,14 +190,13 @@ impl Control {
     }
 
     async fn reload(&self) -> Result<(), StoreError> {
-        let mut snapshot = load(&self.store, &self.registry).await?;
-        snapshot.set_resumed(&self.resumed.lock().unwrap_or_else(PoisonError::into_inner));
+        let snapshot = load(&self.store, &self.registry).await?;
         self.current.store(Arc::new(snapshot));
         Ok(())
     }
 
     /// Where each partition of `pos.events` ends.
-    async fn ends(&self) -> Result<Option<Arc<[i64]>>, BusError> {
+    async fn ends(&self) -> Result<Option<Vec<i64>>, BusError> {
         let Some(bus) = self.bus.get() else {
             return Ok(None);
         };
@@ -208,7 +204,7 @@ impl Control {
         for partition in 0..bus.partitions() {
             ends.push(bus.bounds(TopicPartition::new(Topic::Events, partition)).await?.high);
         }
-        Ok(Some(ends.into()))
+        Ok(Some(ends))
     }
 
     /// The settings that hold now.
@@ -285,17 +281,13 @@ impl Control {
             active,
             eligibility: compiled.eligibility_json.clone(),
             settings: compiled.settings_json.clone(),
+            starts: if active && !old.active { self.ends().await? } else { None },
         };
         let record = control_record(name, old.revision + 1, &new, &change.actor);
-        let resumed = if active && !old.active { self.ends().await? } else { None };
         let changed =
             self.store.change_plugin(name, old.revision, new, &change.actor, change.reason.as_deref(), record).await;
         match changed {
-            Ok(_) => {
-                if let Some(ends) = resumed {
-                    self.resumed.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), ends);
-                }
-            }
+            Ok(_) => {}
             Err(StoreError::Conflict) => {
                 // Another process was first; the person shall see what it made of it.
                 self.reload().await?;
@@ -442,6 +434,7 @@ async fn load(store: &Store, registry: &[Registered]) -> Result<Snapshot, StoreE
             revision: 0,
             eligibility: json!({}),
             settings: json!({}),
+            starts: None,
         });
         let compiled = registered.compile(&row.eligibility, &row.settings);
         let plugin = PluginSnapshot::new(row, compiled);

@@ -85,7 +85,6 @@ pub struct PluginSnapshot {
     settings: Option<Arc<dyn Any + Send + Sync>>,
     subscriptions: Vec<Subscription>,
     eligibility: Option<Arc<CompiledEligibility>>,
-    resumed: Option<Arc<[i64]>>,
 }
 
 impl PluginSnapshot {
@@ -97,18 +96,10 @@ impl PluginSnapshot {
                 settings: Some(compiled.settings),
                 subscriptions: compiled.subscriptions,
                 eligibility: Some(compiled.eligibility),
-                resumed: None,
             },
             Err(errors) => {
                 let fault = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                Self {
-                    row,
-                    fault: Some(fault),
-                    settings: None,
-                    subscriptions: Vec::new(),
-                    eligibility: None,
-                    resumed: None,
-                }
+                Self { row, fault: Some(fault), settings: None, subscriptions: Vec::new(), eligibility: None }
             }
         }
     }
@@ -163,16 +154,10 @@ impl Snapshot {
         self.plugins.iter().find(|plugin| plugin.row.name == name)
     }
 
-    pub(super) fn set_resumed(&mut self, resumed: &BTreeMap<String, Arc<[i64]>>) {
-        for plugin in &mut self.plugins {
-            plugin.resumed = resumed.get(&plugin.row.name).cloned();
-        }
-    }
-
     /// True unless the event was on the bus before the plugin was switched on.
     #[must_use]
     pub fn is_for<P: Plugin>(&self, position: Position) -> bool {
-        let ends = self.of::<P>().resumed.as_deref();
+        let ends = self.of::<P>().row.starts.as_deref();
         ends.and_then(|ends| ends.get(position.partition as usize)).is_none_or(|end| position.offset >= *end)
     }
 
@@ -223,6 +208,7 @@ impl Snapshot {
             revision: 1,
             eligibility: json!({}),
             settings: settings.clone(),
+            starts: None,
         };
         let compiled = compile::<P>(&json!({}), settings);
         Self::new(1, Arc::default(), 0, vec![PluginSnapshot::new(row, compiled)])

@@ -1,5 +1,7 @@
 //! Alerts: why they fired, the events they rest on, and what people made of them.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,10 +9,11 @@ use utoipa::ToSchema;
 
 use super::Store;
 use super::audit::{NewEntry, read_json};
-use super::connection::{on, queries};
+use super::connection::{ROWS_PER_STATEMENT, on, queries, statements};
 use super::cursor::{Cut, Page};
 use super::evidence;
 use super::model::StoreError;
+use super::records::ROW_BYTES_MAX;
 use super::schema::alerts;
 use crate::effect::AlertRecord;
 use crate::event::{Scope, Severity};
@@ -167,11 +170,6 @@ pub(super) struct NewAlert<'a> {
 }
 
 impl<'a> NewAlert<'a> {
-    /// What the alert itself and its positions take.
-    pub(super) fn bytes(&self) -> usize {
-        self.alert.len() + self.positions.len()
-    }
-
     pub(super) fn new(record: &'a AlertRecord) -> Result<Self, StoreError> {
         let alert = &record.alert;
         Ok(Self {
@@ -314,6 +312,22 @@ queries! {
         let rows: Vec<Row> = query.load(db)?;
         let items = rows.into_iter().map(Row::into_alert).collect::<Result<Vec<_>, _>>()?;
         Ok(cut.page(items, |alert| (alert.record.at.as_millis(), alert.record.alert.alert_id.to_string())))
+    }
+
+    /// Inserts alerts that are not there yet. Not by IGNORE, with which MySQL also cuts values that do not fit; nobody else
+    /// writes alerts of the same partition.
+    pub(in crate::store) fn insert_new(db: &mut Db, mut alerts: Vec<NewAlert<'_>>) -> Result<(), StoreError> {
+        let ids: Vec<String> = alerts.iter().map(|alert| alert.id.to_owned()).collect();
+        let mut seen = HashSet::new();
+        for chunk in ids.chunks(ROWS_PER_STATEMENT) {
+            let known: Vec<String> = alerts::table.filter(alerts::id.eq_any(chunk)).select(alerts::id).load(db)?;
+            seen.extend(known);
+        }
+        alerts.retain(|alert| seen.insert(alert.id.to_owned()));
+        for values in statements(alerts, |alert| alert.alert.len() + alert.positions.len() + ROW_BYTES_MAX) {
+            diesel::insert_into(alerts::table).values(values).execute(db)?;
+        }
+        Ok(())
     }
 
     pub(in crate::store) fn one(db: &mut Db, id: &str) -> Result<Alert, StoreError> {

@@ -10,13 +10,9 @@ use diesel::connection::SimpleConnection;
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::sqlite::SqliteConnection;
 use diesel::{Connection, ConnectionError};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::model::StoreError;
 use super::mysql::{self, Session};
-
-const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
-const MYSQL_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/mysql");
 
 /// An open connection.
 pub(super) enum Database {
@@ -135,6 +131,17 @@ pub(super) enum Purpose {
 }
 
 impl Target {
+    /// From a value of `store.url`.
+    pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            return Ok(Self::Sqlite(PathBuf::from(path)));
+        }
+        if url.starts_with("mysql://") {
+            return Ok(Self::Mysql(url.to_owned()));
+        }
+        Err(StoreError::Misconfigured("store.url must be sqlite:PATH or mysql://user:password@host:port/db".to_owned()))
+    }
+
     /// Opens a connection and prepares its session.
     pub(super) fn connect(&self, purpose: Purpose) -> Result<Database, StoreError> {
         match self {
@@ -162,20 +169,6 @@ impl Target {
 }
 
 impl Database {
-    /// Brings the tables up to date.
-    pub(super) fn migrate(&mut self) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(db) => migrate(db, SQLITE_MIGRATIONS),
-            Self::Mysql(session) => {
-                let db = session.connection();
-                db.batch_execute("DO GET_LOCK('tillstream_migrations', 60)")?;
-                let outcome = migrate(db, MYSQL_MIGRATIONS);
-                db.batch_execute("DO RELEASE_LOCK('tillstream_migrations')")?;
-                outcome
-            }
-        }
-    }
-
     /// Runs statements that differ between databases or return nothing of interest.
     pub(super) fn batch_execute(&mut self, statements: &str) -> Result<(), StoreError> {
         match self {
@@ -183,26 +176,6 @@ impl Database {
             Self::Mysql(session) => Ok(session.connection().batch_execute(statements)?),
         }
     }
-}
-
-fn migrate<C>(db: &mut C, migrations: EmbeddedMigrations) -> Result<(), StoreError>
-where
-    C: MigrationHarness<C::Backend> + Connection,
-    EmbeddedMigrations: diesel::migration::MigrationSource<C::Backend>,
-{
-    use diesel::migration::MigrationSource;
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-        StoreError::Misconfigured(format!("store.url: the tables could not be brought up to date: {error}"))
-    };
-    let known = migrations.migrations().map_err(failed)?;
-    let applied = db.applied_migrations().map_err(failed)?;
-    if let Some(unknown) = applied.iter().find(|version| !known.iter().any(|one| one.name().version() == **version)) {
-        return Err(StoreError::Misconfigured(format!(
-            "store.url: the store was written by a newer Tillstream (migration {unknown}); use that version, or another store"
-        )));
-    }
-    db.run_pending_migrations(migrations).map_err(failed)?;
-    Ok(())
 }
 
 fn connect_error(error: &ConnectionError) -> StoreError {

@@ -1,11 +1,14 @@
 //! Plugins and stores as managers set them: revisions, the settings epoch, the audit trail.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use super::Store;
 use super::audit::{NewEntry, read_json};
 use super::connection::{on, queries};
 use super::model::{PluginRow, StoreError};
 use super::outbox::lane;
-use super::schema::{documents, plugins, settings_epoch};
+use super::schema::{audit, documents, plugin_starts, plugins, settings_epoch};
 use crate::bus::NewRecord;
 
 /// Name of the only document there is.
@@ -20,6 +23,8 @@ pub struct PluginChange {
     pub eligibility: serde_json::Value,
     /// The whole settings.
     pub settings: serde_json::Value,
+    /// If it is switched on by this: where each partition of `pos.events` ends. `None` leaves what is known.
+    pub starts: Option<Vec<i64>>,
 }
 
 #[derive(diesel::Queryable)]
@@ -32,13 +37,14 @@ struct Row {
 }
 
 impl Row {
-    fn into_row(self) -> Result<PluginRow, StoreError> {
+    fn into_row(self, starts: Option<&str>) -> Result<PluginRow, StoreError> {
         Ok(PluginRow {
             name: self.name,
             active: self.active,
             revision: self.revision,
             eligibility: read_json(&self.eligibility)?,
             settings: read_json(&self.settings)?,
+            starts: starts.map(read_json).transpose()?,
         })
     }
 }
@@ -89,7 +95,14 @@ impl Store {
     ) -> Result<(i64, PluginRow), StoreError> {
         let (name, actor, reason) = (name.to_owned(), actor.to_owned(), reason.map(ToOwned::to_owned));
         let records = [control_record];
+        let begun = AtomicBool::new(false);
         self.write(move |database| {
+            // Tried before, and the outcome of that is not known: the connection broke.
+            if begun.swap(true, Ordering::Relaxed)
+                && let Some(done) = on!(database, stands(&name, expected_revision, &change, &actor))?
+            {
+                return Ok(done);
+            }
             let entry = NewEntry {
                 actor: &actor,
                 action: "plugin.change",
@@ -144,7 +157,12 @@ queries! {
         // The epoch first: if a change comes between, the rows are newer than their epoch, and the next look finds the rest.
         let epoch = settings_epoch::table.find(1).select(settings_epoch::epoch).first(db)?;
         let rows: Vec<Row> = plugins::table.order(plugins::name).load(db)?;
-        Ok((epoch, rows.into_iter().map(Row::into_row).collect::<Result<_, _>>()?))
+        let starts: HashMap<String, String> = plugin_starts::table.load(db)?.into_iter().collect();
+        let rows = rows.into_iter().map(|row| {
+            let starts = starts.get(&row.name).map(String::as_str);
+            row.into_row(starts)
+        });
+        Ok((epoch, rows.collect::<Result<_, _>>()?))
     }
 
     fn unknown<'a>(db: &mut Db, rows: &'a [PluginRow]) -> QueryResult<Vec<&'a PluginRow>> {
@@ -192,6 +210,36 @@ queries! {
         })
     }
 
+    fn read_plugin(db: &mut Db, name: &str) -> Result<PluginRow, StoreError> {
+        let row: Row = plugins::table.find(name).first(db)?;
+        let starts: Option<String> =
+            plugin_starts::table.find(name).select(plugin_starts::ends).first(db).optional()?;
+        row.into_row(starts.as_deref())
+    }
+
+    /// True if a plugin stands as this change leaves it: then it was made, or somebody made the very same.
+    pub(in crate::store) fn stands(
+        db: &mut Db,
+        name: &str,
+        expected_revision: i64,
+        change: &PluginChange,
+        actor: &str,
+    ) -> Result<Option<(i64, PluginRow)>, StoreError> {
+        let epoch = settings_epoch::table.find(1).select(settings_epoch::epoch).first(db)?;
+        let row = read_plugin(db, name)?;
+        let by: Option<String> = audit::table
+            .filter(audit::subject.eq(name).and(audit::revision.eq(row.revision)))
+            .order(audit::id.desc())
+            .select(audit::actor)
+            .first(db)
+            .optional()?;
+        let same = row.revision == expected_revision + 1
+            && (row.active, &row.eligibility, &row.settings)
+                == (change.active, &change.eligibility, &change.settings)
+            && by.as_deref() == Some(actor);
+        Ok(same.then_some((epoch, row)))
+    }
+
     pub(in crate::store) fn change_plugin(
         db: &mut Db,
         expected_revision: i64,
@@ -201,13 +249,14 @@ queries! {
     ) -> Result<(i64, PluginRow), StoreError> {
         db.transaction(|db| {
             let epoch = queries::offsets::raise_settings(db)?;
-            let old = plugins::table.find(entry.subject).first::<Row>(db)?.into_row()?;
+            let old = read_plugin(db, entry.subject)?;
             let new = PluginRow {
                 name: old.name.clone(),
                 active: change.active,
                 revision: expected_revision + 1,
                 eligibility: change.eligibility.clone(),
                 settings: change.settings.clone(),
+                starts: change.starts.clone().or_else(|| old.starts.clone()),
             };
             let changed = diesel::update(plugins::table.find(entry.subject))
                 .filter(plugins::revision.eq(expected_revision))
@@ -220,6 +269,12 @@ queries! {
                 .execute(db)?;
             if changed == 0 {
                 return Err(StoreError::Conflict);
+            }
+            if let Some(ends) = &change.starts {
+                let ends = serde_json::to_string(ends).map_err(|error| StoreError::Refused(error.to_string()))?;
+                diesel::replace_into(plugin_starts::table)
+                    .values((plugin_starts::plugin.eq(entry.subject), plugin_starts::ends.eq(ends)))
+                    .execute(db)?;
             }
             entry.revision = Some(new.revision);
             entry.settings_epoch = Some(epoch);

@@ -18,7 +18,9 @@ mod dead_letters;
 mod entities;
 mod evidence;
 mod http_calls;
+mod inspect;
 mod leases;
+mod migrate;
 pub mod model;
 mod mysql;
 mod offsets;
@@ -45,9 +47,12 @@ pub use dead_letters::{DECISION_LETTERS_MAX, DeadLetterFilter, DeadLetterSelecti
 pub use entities::TimerRow;
 pub use evidence::MissingEvidence;
 pub use http_calls::{HttpEnd, HttpRow};
+pub use inspect::StoreReport;
 pub use leases::{Lease, LeaseRequest};
+pub use migrate::SchemaState;
 pub use model::*;
 pub use offsets::SettingsUse;
+pub use open::StoreOptions;
 pub use orders::*;
 pub use outbox::{LaneBacklog, lane};
 pub use processes::ProcessRow;
@@ -60,18 +65,18 @@ use threads::{Durability, Queue};
 /// The queries of all files, for SQLite.
 mod sqlite_queries {
     pub(in crate::store) use super::{
-        audit::sqlite as audit, dead_letters::sqlite as dead_letters, entities::sqlite as entities,
-        http_calls::sqlite as http_calls, leases::sqlite as leases, offsets::sqlite as offsets,
-        orders::sqlite as orders, outbox::sqlite as outbox, records::sqlite as records,
+        alerts::sqlite as alerts, audit::sqlite as audit, dead_letters::sqlite as dead_letters,
+        entities::sqlite as entities, http_calls::sqlite as http_calls, leases::sqlite as leases,
+        offsets::sqlite as offsets, orders::sqlite as orders, outbox::sqlite as outbox, records::sqlite as records,
     };
 }
 
 /// The queries of all files, for MySQL.
 mod mysql_queries {
     pub(in crate::store) use super::{
-        audit::mysql as audit, dead_letters::mysql as dead_letters, entities::mysql as entities,
-        http_calls::mysql as http_calls, leases::mysql as leases, offsets::mysql as offsets, orders::mysql as orders,
-        outbox::mysql as outbox, records::mysql as records,
+        alerts::mysql as alerts, audit::mysql as audit, dead_letters::mysql as dead_letters,
+        entities::mysql as entities, http_calls::mysql as http_calls, leases::mysql as leases,
+        offsets::mysql as offsets, orders::mysql as orders, outbox::mysql as outbox, records::mysql as records,
     };
 }
 

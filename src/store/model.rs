@@ -216,6 +216,9 @@ pub struct PluginRow {
     pub eligibility: serde_json::Value,
     /// The settings.
     pub settings: serde_json::Value,
+    /// Where each partition of `pos.events` ended when it was last switched on: what stands before is not for it. `None` if it
+    /// was on from the start.
+    pub starts: Option<Vec<i64>>,
 }
 
 /// Who changed what, when and why.

@@ -6,15 +6,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::checkpoint::Checkpointer;
 use super::connection::{Database, Purpose, Target, on, queries};
+use super::migrate::SchemaState;
 use super::model::StoreError;
 use super::schema::meta;
 use super::threads::{Connector, Queue};
 use super::{Inner, Store};
 
-/// Threads that read.
-const READERS: usize = 3;
-/// Threads that write to MySQL; SQLite has one writer by nature.
-const MYSQL_WRITERS: usize = 4;
+/// How a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// Bring the tables up to date; otherwise a store that is behind is refused.
+    pub migrate: bool,
+    /// Connections to MySQL that write at the same time; SQLite has one by nature.
+    pub writers: usize,
+    /// Connections that read at the same time.
+    pub readers: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { migrate: true, writers: 4, readers: 3 }
+    }
+}
 
 impl Store {
     /// Opens the store at `sqlite:PATH` or `mysql://user:password@host:port/db` and brings its tables up to date.
@@ -23,36 +36,38 @@ impl Store {
     /// [`StoreError::Misconfigured`] if the place cannot be used (the text says why and what to do), and
     /// [`StoreError::Unavailable`] if a MySQL server does not answer.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        let url = url.to_owned();
-        tokio::task::spawn_blocking(move || Self::open_blocking(&url))
-            .await
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?
+        Self::open_with(url, StoreOptions::default()).await
     }
 
-    fn open_blocking(url: &str) -> Result<Self, StoreError> {
-        let (target, lock) = if let Some(path) = url.strip_prefix("sqlite:") {
-            let path = PathBuf::from(path);
-            let lock = lock_file(&path)?;
-            (Target::Sqlite(path), Some(lock))
-        } else if url.starts_with("mysql://") {
-            (Target::Mysql(url.to_owned()), None)
-        } else {
-            return Err(StoreError::Misconfigured(
-                "store.url must be sqlite:PATH or mysql://user:password@host:port/db".to_owned(),
-            ));
+    /// As [`Store::open`], as the options say.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn open_with(url: &str, options: StoreOptions) -> Result<Self, StoreError> {
+        let url = url.to_owned();
+        blocking(move || Self::open_blocking(&url, options)).await
+    }
+
+    fn open_blocking(url: &str, options: StoreOptions) -> Result<Self, StoreError> {
+        let target = Target::parse(url)?;
+        let lock = match &target {
+            Target::Sqlite(path) => Some(lock_file(path)?),
+            Target::Mysql(_) => None,
         };
         let mut migrator = Connector::new(target.clone(), Purpose::Migrate);
-        migrator.run(Database::migrate).map_err(|error| match (&target, error) {
-            (Target::Sqlite(path), StoreError::Unavailable(text)) => StoreError::Misconfigured(format!(
-                "store.url: {} cannot be used as a SQLite database: {text}",
-                path.display()
-            )),
-            (_, error) => error,
-        })?;
+        let prepare = |database: &mut Database| {
+            if options.migrate {
+                return database.migrate().map(drop);
+            }
+            let state = database.schema_state()?;
+            state.refuse_unknown()?;
+            state.refuse_pending()
+        };
+        migrator.run(prepare).map_err(|error| not_a_database(&target, error))?;
         drop(migrator);
-        let writers = if matches!(target, Target::Mysql(_)) { MYSQL_WRITERS } else { 1 };
+        let writers = if matches!(target, Target::Mysql(_)) { options.writers.max(1) } else { 1 };
         let writers = (0..writers).map(|_| Connector::new(target.clone(), Purpose::Write)).collect();
-        let readers = (0..READERS).map(|_| Connector::new(target.clone(), Purpose::Read)).collect();
+        let readers = (0..options.readers.max(1)).map(|_| Connector::new(target.clone(), Purpose::Read)).collect();
         let writes = Queue::start("store-write", writers)?;
         let reads = Queue::start("store-read", readers)?;
         let checkpointer = match target {
@@ -60,6 +75,43 @@ impl Store {
             Target::Mysql(_) => None,
         };
         Ok(Self { inner: Arc::new(Inner { writes, reads, checkpointer, target, lock: Mutex::new(lock) }) })
+    }
+
+    /// Brings the tables of a store up to date and closes it again. Answers the names of the migrations that were run.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn migrate(url: &str) -> Result<Vec<String>, StoreError> {
+        let url = url.to_owned();
+        blocking(move || {
+            let target = Target::parse(&url)?;
+            let _lock = match &target {
+                Target::Sqlite(path) => Some(lock_file(path)?),
+                Target::Mysql(_) => None,
+            };
+            let mut connector = Connector::new(target.clone(), Purpose::Migrate);
+            connector.run(Database::migrate).map_err(|error| not_a_database(&target, error))
+        })
+        .await
+    }
+
+    /// What a store has of the migrations that this version knows. Changes and creates nothing: a SQLite file that is not
+    /// there lacks them all.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn schema_state(url: &str) -> Result<SchemaState, StoreError> {
+        let url = url.to_owned();
+        blocking(move || {
+            let target = Target::parse(&url)?;
+            let looked_at = match &target {
+                Target::Sqlite(path) if !path.exists() => Target::Sqlite(":memory:".into()),
+                other => other.clone(),
+            };
+            let mut connector = Connector::new(looked_at, Purpose::Read);
+            connector.run(Database::schema_state).map_err(|error| not_a_database(&target, error))
+        })
+        .await
     }
 
     /// Finishes what is queued, copies the write-ahead log into the database and gives the file free. Every later call
@@ -125,7 +177,24 @@ impl Store {
     }
 }
 
-fn lock_file(path: &Path) -> Result<File, StoreError> {
+/// Runs what waits for files and servers where that holds nobody up.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+}
+
+pub(super) fn not_a_database(target: &Target, error: StoreError) -> StoreError {
+    match (target, error) {
+        (Target::Sqlite(path), StoreError::Unavailable(text)) => StoreError::Misconfigured(format!(
+            "store.url: {} cannot be used as a SQLite database: {text}",
+            path.display()
+        )),
+        (_, error) => error,
+    }
+}
+
+pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
     let refuse = |what: String| StoreError::Misconfigured(format!("store.url: {what}"));
     if path.as_os_str().is_empty() || path.is_dir() {
         return Err(refuse(format!("{:?} is not the path of a file; write sqlite:PATH", path.display())));

@@ -5,12 +5,12 @@ use super::alerts::NewAlert;
 use super::connection::{queries, statements};
 use super::model::StoreError;
 use super::recommendations::NewRecommendation;
-use super::schema::{age_prompts, alerts, recommendations, sessions};
+use super::schema::{age_prompts, recommendations, sessions};
 use super::sessions::NewSession;
 use crate::effect::Record;
 
 /// More than a row of ids and numbers takes.
-const ROW_BYTES_MAX: usize = 1536;
+pub(super) const ROW_BYTES_MAX: usize = 1536;
 
 /// A commit's records by table.
 #[derive(Default)]
@@ -48,9 +48,7 @@ queries! {
         for values in statements(sorted.sessions, |_| ROW_BYTES_MAX) {
             diesel::replace_into(sessions::table).values(values).execute(db)?;
         }
-        for values in statements(sorted.alerts, |alert| alert.bytes() + ROW_BYTES_MAX) {
-            diesel::insert_or_ignore_into(alerts::table).values(values).execute(db)?;
-        }
+        queries::alerts::insert_new(db, sorted.alerts)?;
         for values in statements(sorted.recommendations, |_| ROW_BYTES_MAX) {
             diesel::replace_into(recommendations::table).values(values).execute(db)?;
         }

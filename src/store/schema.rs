@@ -159,6 +159,8 @@ diesel::table! {
     }
 }
 
+diesel::table! { plugin_starts (plugin) { plugin -> Text, ends -> Text, } }
+
 diesel::table! { documents (name) { name -> Text, revision -> BigInt, value -> Text, } }
 
 diesel::table! {

@@ -1,7 +1,7 @@
-DROP TABLE order_timeline;
-DROP TABLE order_dispatch;
-DROP TABLE order_deliveries;
-DROP TABLE order_publishing;
-DROP TABLE order_outbox;
-DROP TABLE order_keys;
-DROP TABLE orders;
+DROP TABLE IF EXISTS order_timeline;
+DROP TABLE IF EXISTS order_dispatch;
+DROP TABLE IF EXISTS order_deliveries;
+DROP TABLE IF EXISTS order_publishing;
+DROP TABLE IF EXISTS order_outbox;
+DROP TABLE IF EXISTS order_keys;
+DROP TABLE IF EXISTS orders;

@@ -1,2 +1,2 @@
-DROP TABLE leases;
-DROP TABLE processes;
+DROP TABLE IF EXISTS leases;
+DROP TABLE IF EXISTS processes;

@@ -12,11 +12,12 @@ fn plugin(name: &str, revision: i64) -> PluginRow {
         revision,
         eligibility: json!({}),
         settings: json!({"b": 1, "a": 2}),
+        starts: None,
     }
 }
 
 fn off(settings: serde_json::Value) -> PluginChange {
-    PluginChange { active: false, eligibility: json!({"training": true}), settings }
+    PluginChange { active: false, eligibility: json!({"training": true}), settings, starts: None }
 }
 
 #[tokio::test]
@@ -210,5 +211,21 @@ async fn processes_that_start_at_once_agree_on_what_is_there() {
         assert!(identities.windows(2).all(|pair| pair[0] == pair[1]), "{identities:?}");
         assert_eq!(store.load_plugins().await.unwrap().1.len(), 2);
         assert_eq!(store.plugin_history("p", None, 10).await.unwrap().items.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn where_a_plugin_was_switched_on_is_kept() {
+    for Fixture { store, url, .. } in fixtures().await {
+        store.insert_plugin_defaults(vec![plugin("p", 1)]).await.unwrap();
+        let on = PluginChange { active: true, starts: Some(vec![7, 0, 12]), ..off(json!({})) };
+        let (_, row) = store.change_plugin("p", 1, on, "ann", None, record("p")).await.unwrap();
+        assert_eq!(row.starts, Some(vec![7, 0, 12]));
+        // Another change leaves it alone.
+        store.change_plugin("p", 2, off(json!({})), "ann", None, record("p")).await.unwrap();
+        store.close().await;
+        let again = Store::open(&url).await.unwrap();
+        assert_eq!(again.load_plugins().await.unwrap().1[0].starts, Some(vec![7, 0, 12]));
+        again.close().await;
     }
 }

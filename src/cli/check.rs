@@ -1,0 +1,154 @@
+//! `tillstream check`: whether `serve` could start here now, and what to do about each fault. Tests configuration,
+//! `plugins.yaml`, bus, store and the address to listen on; goes on after a fault, so that all are named at once.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{Failed, logging};
+use crate::app::{load_defaults, open_bus};
+use crate::config::{BusKind, Config};
+use crate::store::Store;
+
+/// Tests configuration, bus and store, and says what to do about each fault
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  tillstream check --config tillstream.toml\n  tillstream check --json\n\nEnds with 0 if serve can \
+start, 1 if something is wrong with bus, store or address, 2 if it is the configuration. Topics that are missing on Kafka are \
+created, as serve would do; nothing else is changed."
+)]
+pub struct CheckArgs {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was tested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    /// What was tested: `configuration`, `plugins`, `bus`, `store` or `http`.
+    name: &'static str,
+    ok: bool,
+    /// What was found; if it is a fault, what to do.
+    message: String,
+}
+
+impl Finding {
+    fn of(name: &'static str, result: Result<String, String>) -> Self {
+        Self { name, ok: result.is_ok(), message: result.unwrap_or_else(|fault| fault) }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If anything is wrong; everything has been printed by then.
+pub fn run(args: &CheckArgs) -> anyhow::Result<()> {
+    logging::start();
+    super::server_args::install_tls();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let findings = runtime.block_on(findings(args.config.as_deref()));
+    print(&findings, args.json)?;
+    let fault = findings.iter().find(|finding| !finding.ok);
+    match fault.map(|finding| finding.name) {
+        None => Ok(()),
+        Some("configuration" | "plugins") => Err(Failed(2).into()),
+        Some(_) => Err(Failed(1).into()),
+    }
+}
+
+fn print(findings: &[Finding], json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        let ok = findings.iter().all(|finding| finding.ok);
+        let report = serde_json::json!({"ok": ok, "checks": findings});
+        return Ok(writeln!(out, "{report}")?);
+    }
+    for Finding { name, ok, message } in findings {
+        let verdict = if *ok { "ok   " } else { "FAULT" };
+        writeln!(out, "{verdict} {name:<14} {}", message.replace('\n', "\n                     "))?;
+    }
+    Ok(())
+}
+
+async fn findings(file: Option<&Path>) -> Vec<Finding> {
+    let config = match Config::load(file, &[]) {
+        Ok(config) => config,
+        Err(error) => return vec![Finding::of("configuration", Err(error.to_string()))],
+    };
+    let source = file.map_or_else(|| "defaults and environment".to_owned(), |file| file.display().to_string());
+    let bus = bus(&config).await;
+    vec![
+        Finding::of("configuration", Ok(source)),
+        Finding::of("plugins", plugins(&config)),
+        Finding::of("bus", bus.as_ref().map(|(text, _)| text.clone()).map_err(Clone::clone)),
+        Finding::of("store", store(&config, bus.ok().and_then(|(_, identity)| identity).as_deref()).await),
+        Finding::of("http", http(&config)),
+    ]
+}
+
+fn plugins(config: &Config) -> Result<String, String> {
+    let defaults = load_defaults(config).map_err(|error| error.to_string())?;
+    let file = &config.plugins.file;
+    let source =
+        if file.exists() { file.display().to_string() } else { "the built-in copy of plugins.yaml".to_owned() };
+    Ok(format!("{source}: {} plugins", defaults.plugins.len()))
+}
+
+/// What was found, and the bus's identity if it is there.
+async fn bus(config: &Config) -> Result<(String, Option<String>), String> {
+    let embedded = config.bus.kind == BusKind::Embedded;
+    if embedded && !config.bus.path.exists() {
+        let path = config.bus.path.display();
+        return match Store::is_writable(&config.bus.path) {
+            Ok(()) => Ok((format!("embedded, {path}: will be created"), None)),
+            Err(why) => Err(format!("bus.path: {path} cannot be made: {why}")),
+        };
+    }
+    let bus = open_bus(config).await.map_err(|error| error.to_string())?;
+    let place = if embedded { config.bus.path.display().to_string() } else { config.bus.brokers.clone() };
+    let text = format!("{}, {place}: {} partitions", config.bus.kind.as_str(), bus.partitions());
+    Ok((text, Some(bus.identity())))
+}
+
+async fn store(config: &Config, bus: Option<&str>) -> Result<String, String> {
+    let report = Store::inspect(&config.store.url.to_text(), config.store.migrate).await;
+    let report = report.map_err(|error| error.to_string())?;
+    if let (Some((known, _)), Some(given)) = (&report.bus, bus)
+        && known != given
+    {
+        return Err(format!(
+            "the store belongs to bus {known}, but this bus is {given}: use the bus that the store was filled from, or an empty \
+             store (store.url)"
+        ));
+    }
+    if let Some((_, known)) = &report.bus
+        && *known != config.bus.partitions.to_string()
+    {
+        return Err(format!(
+            "the store was filled from a bus of {known} partitions, but bus.partitions is {}: set bus.partitions = {known}",
+            config.bus.partitions
+        ));
+    }
+    let tables = match report.schema.pending.len() {
+        0 => "the tables are up to date".to_owned(),
+        count => format!("{count} migrations to run, which serve does at its start"),
+    };
+    Ok(format!("{}: {tables}", report.server))
+}
+
+fn http(config: &Config) -> Result<String, String> {
+    let bind = config.http.bind;
+    match TcpListener::bind(bind) {
+        Ok(_) => Ok(format!("{bind} is free")),
+        Err(error) => Err(format!(
+            "http.bind: nothing can listen on {bind}: {error}. Stop what listens there (a running Tillstream?), or choose another \
+             http.bind"
+        )),
+    }
+}
