@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Store;
 use super::connection::{on, queries};
 use super::model::{Commit, StoreError};
+use crate::bus::NewRecord;
 
 impl Store {
     /// Writes a batch in one transaction.
@@ -18,8 +21,29 @@ impl Store {
     /// - [`StoreError::Unavailable`]: disk full, locked, or the server is away. Call again with the same commit.
     /// - [`StoreError::Refused`]: nothing was written, and never will be: a value that the store does not take.
     pub async fn commit(&self, commit: Arc<Commit>) -> Result<(), StoreError> {
-        self.write_repeatable(move |database| on!(database, commit(&commit))).await
+        self.write_repeatable(move |database| {
+            database.require_room_for(largest_row(&commit))?;
+            on!(database, commit(&commit))
+        })
+        .await
     }
+}
+
+/// About the bytes of a commit's largest row.
+fn largest_row(commit: &Commit) -> usize {
+    let outbox = commit.outbox.iter().map(|row| row.records.iter().map(record_bytes).sum());
+    let dead_letters = commit
+        .dead_letters
+        .iter()
+        .map(|letter| letter.bytes.len() + letter.key.as_ref().map_or(0, Bytes::len) + letter.message.len());
+    let states = commit.entities.iter().map(|row| row.state.len());
+    let windows = commit.windows.iter().map(|row| row.window.len());
+    outbox.chain(dead_letters).chain(states).chain(windows).max().unwrap_or(0)
+}
+
+fn record_bytes(record: &NewRecord) -> usize {
+    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    record.value.len() + record.key.as_ref().map_or(0, Bytes::len) + headers + 64
 }
 
 queries! {

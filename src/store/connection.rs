@@ -96,6 +96,9 @@ pub(super) const ROWS_PER_STATEMENT: usize = 500;
 /// may be set to. A row that is larger by itself goes alone.
 const ROW_BYTES_PER_STATEMENT: usize = mysql::PACKET_BYTES_MIN as usize / 4 * 3;
 
+/// What a statement takes besides its rows.
+const PACKET_OVERHEAD_BYTES: u64 = 64 << 10;
+
 /// Cuts rows into those of one statement each; `bytes` is about what a row takes.
 pub(super) fn statements<T>(rows: Vec<T>, bytes: impl Fn(&T) -> usize) -> impl Iterator<Item = Vec<T>> {
     let mut rows = rows.into_iter().peekable();
@@ -169,6 +172,20 @@ impl Target {
 }
 
 impl Database {
+    /// Refuses a row of about so many bytes if the server would not take it. It would close the connection instead of saying
+    /// so, and the row be tried for ever.
+    pub(super) fn require_room_for(&self, row_bytes: usize) -> Result<(), StoreError> {
+        match self {
+            Self::Mysql(session) if row_bytes as u64 + PACKET_OVERHEAD_BYTES > session.packet_bytes() => {
+                Err(StoreError::Refused(format!(
+                    "a row of {row_bytes} bytes does not fit into the database's max_allowed_packet of {} bytes",
+                    session.packet_bytes()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Runs statements that differ between databases or return nothing of interest.
     pub(super) fn batch_execute(&mut self, statements: &str) -> Result<(), StoreError> {
         match self {

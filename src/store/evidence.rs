@@ -50,7 +50,11 @@ impl Store {
         let payload = |(id, events): (String, Vec<Bytes>)| Ok((id, rmp_serde::to_vec(&events)?));
         let written: Result<Vec<_>, rmp_serde::encode::Error> = alerts.into_iter().map(payload).collect();
         let alerts = written.map_err(|error| StoreError::Refused(error.to_string()))?;
-        self.write_repeatable(move |database| on!(database, keep(&alerts))).await
+        self.write_repeatable(move |database| {
+            database.require_room_for(alerts.iter().map(|(_, payload)| payload.len()).max().unwrap_or(0))?;
+            on!(database, keep(&alerts))
+        })
+        .await
     }
 }
 

@@ -80,9 +80,15 @@ pub(super) struct Session {
     /// For queries; there until this is dropped.
     connection: Option<MysqlConnection>,
     runtime: Arc<Runtime>,
+    packet_bytes: u64,
 }
 
 impl Session {
+    /// The largest packet that the server takes; it closes the connection when a larger one comes.
+    pub(super) const fn packet_bytes(&self) -> u64 {
+        self.packet_bytes
+    }
+
     pub(super) fn connection(&mut self) -> &mut MysqlConnection {
         self.connection.as_mut().expect("it is taken on drop only")
     }
@@ -137,12 +143,13 @@ pub(super) fn connect(url: &str, patient: bool) -> Result<Session, StoreError> {
     let runtime = Arc::new(runtime);
     let limit = (!patient).then_some(ANSWER_TIMEOUT);
     HANDED_OVER.set(Some(Patience { runtime: Arc::clone(&runtime), limit }));
-    let mut session = Session { connection: Some(connection.into()), runtime };
-    prepare(session.connection())?;
+    let mut session = Session { connection: Some(connection.into()), runtime, packet_bytes: 0 };
+    session.packet_bytes = prepare(session.connection())?;
     Ok(session)
 }
 
-fn prepare(connection: &mut MysqlConnection) -> Result<(), StoreError> {
+/// Sets the session and answers the largest packet that the server takes.
+fn prepare(connection: &mut MysqlConnection) -> Result<u64, StoreError> {
     #[derive(QueryableByName)]
     struct Packet {
         #[diesel(sql_type = Unsigned<BigInt>)]
@@ -157,7 +164,7 @@ fn prepare(connection: &mut MysqlConnection) -> Result<(), StoreError> {
             packet.bytes
         )));
     }
-    Ok(())
+    Ok(packet.bytes)
 }
 
 /// The client's options for a URL.

@@ -73,6 +73,11 @@ impl Process {
         &self.url
     }
 
+    /// Its number in the system.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) async fn post(&self, events: &[Value]) {
         let (status, body) = self.try_post(events).await;
         assert_eq!(status, 202, "{body}");

@@ -80,6 +80,29 @@ impl Database {
         }
     }
 
+    /// Ends every other session on this database and returns how many there were.
+    pub(crate) fn kill_sessions(&self) -> u64 {
+        #[derive(QueryableByName)]
+        struct Session {
+            #[diesel(sql_type = diesel::sql_types::BigInt)]
+            id: i64,
+        }
+        let Self::Mysql { server, name } = self else { return 0 };
+        run_apart(|| {
+            // From another database, so that it does not end itself.
+            let mut connection = connect(&format!("{server}/mysql")).expect("the server");
+            let sessions =
+                format!("SELECT CAST(id AS SIGNED) AS id FROM information_schema.processlist WHERE db = '{name}'");
+            let sessions: Vec<Session> = sql_query(sessions).load(&mut connection).expect("the sessions");
+            let mut killed = 0;
+            for Session { id } in sessions {
+                // It may have ended by itself.
+                killed += u64::from(sql_query(format!("KILL {id}")).execute(&mut connection).is_ok());
+            }
+            killed
+        })
+    }
+
     /// The text of each row's first column, which must be called `value`.
     pub(crate) fn texts(&self, sql: &str) -> Vec<String> {
         #[derive(QueryableByName)]

@@ -156,6 +156,17 @@ impl Site {
         serde_json::from_str(line.lines().last().expect("a line of figures")).expect("JSON")
     }
 
+    /// Processes everything in small batches while `disturb` is called again and again.
+    pub(crate) fn catch_up_disturbed(&self, shards: u32, mut disturb: impl FnMut()) {
+        let mut command = self.serve(shards);
+        command.env("TILLSTREAM__PROCESSOR__BATCHEVENTSMAX", "200");
+        let mut processor = Running::start(command.stdout(Stdio::null()));
+        while !processor.has_ended() {
+            disturb();
+            std::thread::sleep(POLL);
+        }
+    }
+
     /// How many records of `pos.events` have been applied.
     pub(crate) fn progress(&self) -> i64 {
         results::progress(&self.store)

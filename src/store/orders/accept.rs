@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use super::{Acceptance, NewOrder, OrderStatus};
 use crate::store::Store;
-use crate::store::connection::{ROWS_PER_STATEMENT, on, queries};
+use crate::store::connection::{ROWS_PER_STATEMENT, on, queries, statements};
 use crate::store::model::StoreError;
 use crate::store::schema::{order_keys, order_outbox, orders};
 use crate::time::Timestamp;
 
 /// Tries of a transaction that another process keeps from using its keys.
 const TRIES_MAX: u32 = 3;
+/// More than a row takes besides its document or answer.
+const ROW_BYTES: usize = 1536;
 /// HTTP status of the answer to an accepted order.
 const CREATED: i32 = 201;
 
@@ -146,39 +148,41 @@ queries! {
     }
 
     fn insert(db: &mut Db, new: &[&NewOrder]) -> Result<(), StoreError> {
-        for chunk in new.chunks(ROWS_PER_STATEMENT) {
-            let keys: Vec<_> = chunk
-                .iter()
-                .map(|order| NewKeyRow {
-                    id: &order.key_id,
-                    caller: &order.caller,
-                    idempotency_key: &order.idempotency_key,
-                    fingerprint: &order.fingerprint,
-                    order_id: &order.id,
-                    status: CREATED,
-                    answer: &order.answer,
-                    created_at: order.created_at.as_millis(),
-                })
-                .collect();
-            diesel::insert_into(order_keys::table).values(keys).execute(db)?;
+        let keys: Vec<_> = new
+            .iter()
+            .map(|order| NewKeyRow {
+                id: &order.key_id,
+                caller: &order.caller,
+                idempotency_key: &order.idempotency_key,
+                fingerprint: &order.fingerprint,
+                order_id: &order.id,
+                status: CREATED,
+                answer: &order.answer,
+                created_at: order.created_at.as_millis(),
+            })
+            .collect();
+        for values in statements(keys, |row| row.answer.len() + ROW_BYTES) {
+            diesel::insert_into(order_keys::table).values(values).execute(db)?;
         }
         // What readers see in the order of ids was accepted in that order.
         let mut by_id: Vec<&NewOrder> = new.to_vec();
         by_id.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        let rows: Vec<_> = by_id
+            .iter()
+            .map(|order| NewOrderRow {
+                id: &order.id,
+                store_id: &order.store_id,
+                terminal_id: &order.terminal_id,
+                status: OrderStatus::Pending.as_str(),
+                document: &order.document,
+                created_at: order.created_at.as_millis(),
+                attempts: 0,
+            })
+            .collect();
+        for values in statements(rows, |row| row.document.len() + ROW_BYTES) {
+            diesel::insert_into(orders::table).values(values).execute(db)?;
+        }
         for chunk in by_id.chunks(ROWS_PER_STATEMENT) {
-            let rows: Vec<_> = chunk
-                .iter()
-                .map(|order| NewOrderRow {
-                    id: &order.id,
-                    store_id: &order.store_id,
-                    terminal_id: &order.terminal_id,
-                    status: OrderStatus::Pending.as_str(),
-                    document: &order.document,
-                    created_at: order.created_at.as_millis(),
-                    attempts: 0,
-                })
-                .collect();
-            diesel::insert_into(orders::table).values(rows).execute(db)?;
             let outbox: Vec<_> = chunk.iter().map(|order| order_outbox::order_id.eq(&order.id)).collect();
             diesel::insert_into(order_outbox::table).values(outbox).execute(db)?;
         }

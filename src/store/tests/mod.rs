@@ -7,6 +7,7 @@ mod delivery;
 mod opening;
 mod orders;
 mod reading;
+mod server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,7 +45,9 @@ impl Drop for DropDatabase {
         let (server, name) = (self.server.clone(), self.name.clone());
         // On a thread of its own: a connection must not be waited for inside the runtime of a test.
         let dropped = std::thread::spawn(move || {
-            server.connect(Purpose::Write)?.batch_execute(&format!("DROP DATABASE IF EXISTS {name}"))
+            server
+                .connect(Purpose::Write)?
+                .batch_execute(&format!("DROP DATABASE IF EXISTS {name}; DROP DATABASE IF EXISTS {name}_many"))
         });
         if !std::thread::panicking() {
             dropped.join().unwrap().unwrap();
@@ -70,6 +73,13 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let drop = Some(DropDatabase { server: admin, name });
         Self { store, target: Target::Mysql(url.clone()), url, directory, _drop: drop }
+    }
+
+    /// The URL of another, empty database; it is dropped with this fixture.
+    async fn empty_database(&self, suffix: &str) -> String {
+        let name = format!("{}{suffix}", self.url.rsplit('/').next().unwrap());
+        self.execute(&format!("CREATE DATABASE {name}")).await;
+        format!("{}{suffix}", self.url)
     }
 
     async fn execute(&self, statement: &str) {

@@ -1,0 +1,110 @@
+//! `tillstream check` and `tillstream migrate`: each fault is a clear sentence, with the right exit code and no password.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::alone;
+use crate::process;
+use crate::shop::Shop;
+use crate::support::database::Database;
+
+/// A command on an installation, instead of `serve`.
+fn tillstream(shop: &Shop, arguments: &[&str]) -> Command {
+    let serve = process::command(shop);
+    let mut command = Command::new(serve.get_program());
+    command.args(arguments).current_dir(shop.path(""));
+    for (name, value) in serve.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+fn run(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().expect("the binary starts");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!said.contains("gehe1m") && !said.contains(":tillstream@"), "no password may be shown: {said}");
+    assert!(!said.contains("panicked"), "{said}");
+    (output.status.code(), said)
+}
+
+/// Runs `check --json` with one thing changed and returns what it says about `name`.
+fn fault(shop: &Shop, variable: &str, value: &str, name: &str, code: i32) -> String {
+    let (exit, said) = run(tillstream(shop, &["check", "--json"]).env(variable, value));
+    let report: Value = serde_json::from_str(said.lines().next().expect("a line")).expect("JSON");
+    assert_eq!((exit, &report["ok"]), (Some(code), &Value::Bool(false)), "{said}");
+    let checks = report["checks"].as_array().expect("a list").clone();
+    let check = checks.into_iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name}: {said}"));
+    assert_eq!(check["ok"], false, "{said}");
+    check["message"].as_str().expect("a sentence").to_owned()
+}
+
+#[test]
+fn check_says_what_is_wrong_with_files_addresses_and_configuration() {
+    let shop = Shop::on_a_file();
+    let (code, said) = run(&mut tillstream(&shop, &["check"]));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("will be created") && !shop.path("bus.db").exists() && !shop.path("store.db").exists(),
+        "{said}"
+    );
+
+    std::fs::write(shop.path("file"), "").expect("a file");
+    let below = shop.path("file/bus.db").display().to_string();
+    assert!(fault(&shop, "TILLSTREAM__BUS__PATH", &below, "bus", 1).contains("choose another place"));
+    let store = format!("sqlite:{}", shop.path("file/store.db").display());
+    assert!(fault(&shop, "TILLSTREAM__STORE__URL", &store, "store", 1).contains("choose another place"));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("an address").to_string();
+    assert!(fault(&shop, "TILLSTREAM__HTTP__BIND", &address, "http", 1).contains(&address));
+    assert!(fault(&shop, "TILLSTREAM__BUS__PARTITION", "4", "configuration", 2).contains("bus.partitions"));
+    assert!(fault(&shop, "TILLSTREAM__PLUGINS__FILE", "/none.yaml", "plugins", 2).contains("/none.yaml"));
+
+    let (code, said) = run(tillstream(&shop, &["check"])
+        .env("TILLSTREAM__BUS__KIND", "kafka")
+        .env("TILLSTREAM__BUS__BROKERS", "127.0.0.1:1"));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("FAULT bus") && said.contains("127.0.0.1:1"), "{said}");
+}
+
+#[test]
+fn check_and_migrate_say_what_is_wrong_with_a_database() {
+    let _alone = alone();
+    let Some(database) = Database::on_server("check and migrate on a database") else { return };
+    let mut shop = Shop::on_a_file();
+    shop.use_database(database);
+    let url = shop.database().url();
+    let variable = "TILLSTREAM__STORE__URL";
+    let (before, place) = url.split_once('@').expect("user@place");
+    let (host, name) = place.split_once('/').expect("host/name");
+
+    let behind = fault(&shop, "TILLSTREAM__STORE__MIGRATE", "false", "store", 1);
+    assert!(behind.contains("tillstream migrate"), "{behind}");
+    let (code, said) = run(process::command(&shop).env("TILLSTREAM__STORE__MIGRATE", "false"));
+    assert!(code == Some(1) && said.contains("tillstream migrate"), "{said}");
+    let (code, said) = run(&mut tillstream(&shop, &["migrate", "--dry-run"]));
+    assert!(code == Some(0) && said.contains("would run 00000000000001_start"), "{said}");
+    let (code, said) = run(&mut tillstream(&shop, &["check"]));
+    assert!(code == Some(0) && said.contains("migrations to run"), "{said}");
+    let (code, said) = run(&mut tillstream(&shop, &["migrate"]));
+    assert!(code == Some(0) && said.contains("ran 00000000000001_start") && said.contains("up to date"), "{said}");
+    let (code, said) = run(&mut tillstream(&shop, &["migrate"]));
+    assert!(code == Some(0) && !said.contains("ran "), "{said}");
+    let (code, said) = run(&mut tillstream(&shop, &["check"]));
+    assert!(code == Some(0) && said.contains("the tables are up to date"), "{said}");
+
+    let password = fault(&shop, variable, &format!("mysql://tillstream:gehe1m@{place}"), "store", 1);
+    assert!(password.contains("check user and password"), "{password}");
+    let unknown = fault(&shop, variable, &format!("{before}@{host}/no_such_shop"), "store", 1);
+    assert!(unknown.contains("no_such_shop") && unknown.contains("CREATE DATABASE"), "{unknown}");
+    let nobody = fault(&shop, variable, &format!("{before}@127.0.0.1:1/{name}"), "store", 1);
+    assert!(nobody.contains("127.0.0.1:1") && nobody.contains("check that it runs"), "{nobody}");
+
+    shop.execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')");
+    assert!(fault(&shop, variable, &url, "store", 1).contains("newer Tillstream"));
+    let (code, said) = run(&mut tillstream(&shop, &["migrate"]));
+    assert!(code == Some(2) && said.contains("newer Tillstream"), "{said}");
+}
