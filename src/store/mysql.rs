@@ -22,6 +22,8 @@ pub(super) type MysqlConnection = AsyncConnectionWrapper<AsyncMysqlConnection, P
 
 /// Longest wait for a connection, the greeting and the log-in included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Tries to open a connection that breaks at once, the first included.
+const TRIES_MAX: u32 = 3;
 /// Longest wait for the answer to one statement. Far above what any takes, the wait for a lock included: a server that is silent
 /// for so long has gone without a word.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -121,30 +123,54 @@ impl Drop for Session {
 /// [`StoreError::Misconfigured`] if a person must act, else [`StoreError::Unavailable`]. No text holds the password.
 pub(super) fn connect(url: &str, patient: bool) -> Result<Session, StoreError> {
     let opts = options(url)?;
+    let mut tries = 1;
+    loop {
+        match open(&opts, patient) {
+            // It let us in and then broke off, as a server does that is just stopping or has just started.
+            Err(Opening::Lost(_)) if tries < TRIES_MAX => tries += 1,
+            Err(Opening::Lost(error) | Opening::Refused(error)) => return Err(error),
+            Ok(session) => return Ok(session),
+        }
+    }
+}
+
+/// Why there is no connection.
+enum Opening {
+    /// It could not be opened.
+    Refused(StoreError),
+    /// It was open, and broke before it could be used.
+    Lost(StoreError),
+}
+
+fn open(opts: &Opts, patient: bool) -> Result<Session, Opening> {
     let place = format!("{}:{}", opts.ip_or_hostname(), opts.tcp_port());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| StoreError::Unavailable(format!("no connection could be prepared: {error}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Opening::Refused(StoreError::Unavailable(format!("no connection could be prepared: {error}")))
+    })?;
     let opened = runtime.block_on(async {
         tokio::time::timeout(CONNECT_TIMEOUT, async {
-            let connection = Conn::new(opts.clone()).await.map_err(|error| connect_error(&error, &opts, &place))?;
+            let connection = Conn::new(opts.clone()).await;
+            let connection = connection.map_err(|error| Opening::Refused(connect_error(&error, opts, &place)))?;
             AsyncMysqlConnection::try_from(connection)
                 .await
-                .map_err(|error| StoreError::Unavailable(format!("{place}: {error}")))
+                .map_err(|error| Opening::Lost(StoreError::Unavailable(format!("{place}: {error}"))))
         })
         .await
     });
-    let connection = opened.unwrap_or_else(|_| {
-        Err(StoreError::Unavailable(format!(
+    let silent = |_| {
+        Opening::Refused(StoreError::Unavailable(format!(
             "the database at {place} does not answer within {CONNECT_TIMEOUT:?}; check that it runs and that store.url is right"
         )))
-    })?;
+    };
+    let connection = opened.map_err(silent)??;
     let runtime = Arc::new(runtime);
     let limit = (!patient).then_some(ANSWER_TIMEOUT);
     HANDED_OVER.set(Some(Patience { runtime: Arc::clone(&runtime), limit }));
     let mut session = Session { connection: Some(connection.into()), runtime, packet_bytes: 0 };
-    session.packet_bytes = prepare(session.connection())?;
+    session.packet_bytes = prepare(session.connection()).map_err(|error| match error {
+        StoreError::Misconfigured(_) => Opening::Refused(error),
+        other => Opening::Lost(other),
+    })?;
     Ok(session)
 }
 

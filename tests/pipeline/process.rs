@@ -1,4 +1,5 @@
 //! The built binary on the directory of a [`Shop`]: started, asked, stopped in good order, killed.
+#![allow(dead_code, reason = "shared by tests that each use a part of it")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
