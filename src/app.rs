@@ -34,10 +34,10 @@ use crate::store::{Store, StoreOptions};
 
 /// A record is about this long; batches are bounded in bytes on the bus.
 const RECORD_BYTES: usize = 512;
-/// How long ingress and relay may take to finish on shutdown.
-const STOP_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long a relay goes on when the process stops and others commit as well, so that the outbox is never empty for long.
-const SHARED_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long ingress and relay may take to finish on shutdown; the whole of it is to end within 10 s.
+const STOP_TIMEOUT: Duration = Duration::from_secs(7);
+/// How long a relay goes on where others may commit as well, so that the outbox is never empty for long.
+const SHARED_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Log lines and notices of calls that wait to be told to other processes.
 const FORWARD_ITEMS_MAX: usize = 2000;
 
@@ -265,10 +265,9 @@ impl App {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let others_commit = self.processes.other_with(Role::Processor).is_some();
-        let patience = if others_commit { patience.min(SHARED_STOP_TIMEOUT) } else { patience };
-        if tokio::time::timeout(patience, empty).await.is_err() && !others_commit {
-            tracing::warn!("stopped before everything was delivered; it goes on at the next start");
+        let patience = if self.processes.is_shared() { patience.min(SHARED_STOP_TIMEOUT) } else { patience };
+        if tokio::time::timeout(patience, empty).await.is_err() {
+            tracing::info!("stopped before everything was delivered; it goes on at the next start");
         }
     }
 }

@@ -207,9 +207,11 @@ async fn processes_that_die_stall_come_and_go_leave_what_an_undisturbed_one_leav
         is_ready(&api).await && is_ready(&second).await && is_ready(&fourth).await && is_ready(&relay).await
     })
     .await;
-    for process in [second, fourth, dispatcher, relay, other_relay, api] {
+    let rest = [second, fourth, dispatcher, relay, other_relay, api];
+    let names = ["second", "fourth", "dispatcher", "relay", "other relay", "api"];
+    for (process, name) in rest.into_iter().zip(names) {
         let (status, took) = process.stop_by("TERM");
-        assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
+        assert!(status.success() && took < Duration::from_secs(10), "{name}: {status} after {took:?}");
     }
     chain.finish();
 
