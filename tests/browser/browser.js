@@ -22,7 +22,7 @@ export function browser() {
     async open(hash, { expected = () => false, ...options } = {}) {
       const context = await shared.newContext({ viewport: { width: 1280, height: 860 }, ...options });
       const page = await context.newPage();
-      page.setDefaultTimeout(15000);
+      page.setDefaultTimeout(30000);
       const faults = [];
       page.on('pageerror', (error) => faults.push(error.stack));
       page.on('console', (message) => {
