@@ -158,8 +158,21 @@ impl Prometheus {
     }
 }
 
-/// The selectors of an expression: the name of a metric and its matchers.
-fn selectors(expression: &str) -> Vec<(String, Vec<(String, bool, String)>)> {
+/// A metric in an expression, with the labels that it is asked for.
+struct Selector {
+    metric: String,
+    matchers: Vec<Matcher>,
+}
+
+struct Matcher {
+    label: String,
+    /// Not a pattern.
+    exact: bool,
+    value: String,
+}
+
+/// The selectors of an expression.
+fn selectors(expression: &str) -> Vec<Selector> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();
     let mut rest = expression;
@@ -177,9 +190,9 @@ fn selectors(expression: &str) -> Vec<(String, Vec<(String, bool, String)>)> {
         let matchers = matchers.split(',').filter(|matcher| !matcher.is_empty()).map(|matcher| {
             let (label, value) = matcher.split_once('=').expect("a matcher");
             let exact = value.starts_with('"');
-            (label.trim().to_owned(), exact, value.trim_matches(['~', '"']).to_owned())
+            Matcher { label: label.trim().to_owned(), exact, value: value.trim_matches(['~', '"']).to_owned() }
         });
-        found.push((name.to_owned(), matchers.collect()));
+        found.push(Selector { metric: name.to_owned(), matchers: matchers.collect() });
     }
     found
 }
@@ -202,9 +215,9 @@ async fn every_panel_shows_data_and_every_alert_looks_at_what_is_there() {
         assert_eq!(rule["health"], "ok", "{name}: {rule}");
         let selectors = selectors(expression);
         assert!(!selectors.is_empty(), "{name} looks at nothing");
-        for (metric, matchers) in selectors {
+        for Selector { metric, matchers } in selectors {
             prometheus.await_data(name, &metric, until).await;
-            for (label, exact, value) in matchers {
+            for Matcher { label, exact, value } in matchers {
                 // What a pattern stands for (5xx) need not have happened, but its label must be there.
                 let matcher = if exact { format!("{label}=\"{value}\"") } else { format!("{label}!=\"\"") };
                 prometheus.await_data(name, &format!("{metric}{{{matcher}}}"), until).await;
