@@ -94,7 +94,7 @@ pub(super) mod mysql_dialect {
 pub(super) const ROWS_PER_STATEMENT: usize = 500;
 /// Bytes of the rows of a multi-row statement: with what surrounds them they fit into the smallest packet that a MySQL server
 /// may be set to. A row that is larger by itself goes alone.
-const ROW_BYTES_PER_STATEMENT: usize = mysql::PACKET_BYTES_MIN as usize / 4 * 3;
+const ROW_BYTES_PER_STATEMENT: usize = 768 << 10;
 
 /// What a statement takes besides its rows.
 const PACKET_OVERHEAD_BYTES: u64 = 64 << 10;

@@ -145,7 +145,7 @@ fn names<DB: diesel::backend::Backend>(source: &EmbeddedMigrations) -> Result<Ve
 where
     EmbeddedMigrations: MigrationSource<DB>,
 {
-    let mut migrations = MigrationSource::<DB>::migrations(source).map_err(failed)?;
+    let mut migrations = MigrationSource::<DB>::migrations(source).map_err(|error| failed(&*error))?;
     migrations.sort_unstable_by(|a, b| a.name().version().cmp(&b.name().version()));
     Ok(migrations.iter().map(|one| (one.name().version().to_string(), one.name().to_string())).collect())
 }
@@ -156,12 +156,12 @@ where
     EmbeddedMigrations: MigrationSource<C::Backend>,
 {
     let names: Vec<(String, String)> = names::<C::Backend>(&migrations)?;
-    let run = db.run_pending_migrations(migrations).map_err(failed)?;
+    let run = db.run_pending_migrations(migrations).map_err(|error| failed(&*error))?;
     let name = |version: String| names.iter().find(|(one, _)| *one == version).map(|(_, name)| name.clone());
     Ok(run.into_iter().filter_map(|version| name(version.to_string())).collect())
 }
 
-fn failed(error: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
+fn failed(error: &(dyn std::error::Error + Send + Sync)) -> StoreError {
     StoreError::Misconfigured(format!(
         "store.url: the tables could not be brought up to date: {error}. Mend that (often a right that the user lacks: CREATE, \
          ALTER, INDEX, DROP) and run `tillstream migrate`; what was done is kept"

@@ -287,7 +287,7 @@ mod tests {
     fn refusal(url: &str) -> String {
         match options(url) {
             Err(StoreError::Misconfigured(text)) => text,
-            other => panic!("{:?}", other.map(|_| ())),
+            other => panic!("{:?}", other.map(drop)),
         }
     }
 

@@ -95,5 +95,6 @@ async fn where_a_plugin_was_switched_on_again_is_known_to_other_processes_and_af
     let ends = starts(&one).expect("it was switched on again");
     assert_eq!(ends.iter().sum::<i64>(), 2, "{ends:?}");
     assert_eq!(starts(&other), Some(ends.clone()));
-    assert_eq!(starts(&*control(&database).await), Some(ends));
+    let restarted = control(&database).await;
+    assert_eq!(starts(&restarted), Some(ends));
 }

@@ -104,17 +104,16 @@ async fn fixtures() -> Vec<Fixture> {
 /// An empty store on the MySQL server that the environment names; without one it is said once that those are left out.
 async fn on_server() -> Option<Fixture> {
     static SAID: std::sync::Once = std::sync::Once::new();
-    match std::env::var("TILLSTREAM_TEST_MYSQL") {
-        Ok(server) => Some(Fixture::mysql(server.trim_end_matches('/')).await),
-        Err(_) => {
-            // Not `eprintln`, which the test harness keeps for itself while tests pass.
-            SAID.call_once(|| {
-                let text = "skipped: the store's suite on MySQL: TILLSTREAM_TEST_MYSQL names no server (scripts/services up)\n";
-                let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
-            });
-            None
-        }
-    }
+    let Ok(server) = std::env::var("TILLSTREAM_TEST_MYSQL") else {
+        // Not `eprintln`, which the test harness keeps for itself while tests pass.
+        SAID.call_once(|| {
+            let text =
+                "skipped: the store's suite on MySQL: TILLSTREAM_TEST_MYSQL names no server (scripts/services up)\n";
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes());
+        });
+        return None;
+    };
+    Some(Fixture::mysql(server.trim_end_matches('/')).await)
 }
 
 fn entity(partition: TopicPartition, id: &str, state: &str) -> EntityRow {
