@@ -105,9 +105,10 @@ pub(super) async fn checks(state: &AppState) -> Vec<Check> {
     let has = |role| state.status.roles().contains(&role);
     let needs_bus = has(Role::Api) || has(Role::Processor) || has(Role::Relay);
     let bus = async {
-        match needs_bus {
-            true => Some(timeout(PATIENCE, state.bus.bounds(TopicPartition::new(Topic::Events, 0))).await.ok()),
-            false => None,
+        if needs_bus {
+            Some(timeout(PATIENCE, state.bus.bounds(TopicPartition::new(Topic::Events, 0))).await.ok())
+        } else {
+            None
         }
     };
     let store = timeout(PATIENCE, state.store.settings_epoch());

@@ -1,6 +1,6 @@
 //! `/metrics` in Prometheus' text format: the process's figures as they stand, and how requests were answered.
 //!
-//! What is counted elsewhere is read when it is asked for ([`exposition`]); what has to be observed one by one (requests,
+//! What is counted elsewhere is read when it is asked for (`exposition`); what has to be observed one by one (requests,
 //! commits) goes to the recorder of the `metrics` macros. [`catalogue`] says what there is and what it means.
 
 pub mod catalogue;

@@ -71,14 +71,14 @@ async fn the_write_ahead_log_stays_small_when_little_is_appended_at_a_time() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bus.db");
     let bus = EmbeddedBus::open(&path, PARTITIONS).unwrap();
-    let everywhere = |number: usize| {
+    let everywhere = |number: i64| {
         let to = |partition| NewRecord { partition: Some(partition), ..record(format!("{number}")) };
         (0..PARTITIONS).map(to).collect::<Vec<_>>()
     };
     let mut largest = 0;
     for number in 0..4000 {
         bus.append(everywhere(number)).await.unwrap();
-        bus.read(P0, number as i64, 1024).await.unwrap();
+        bus.read(P0, number, 1024).await.unwrap();
         largest = largest.max(fs::metadata(directory.path().join("bus.db-wal")).unwrap().len());
     }
     assert!(largest < 128 * 1024 * 1024, "the log grew to {largest} bytes");
