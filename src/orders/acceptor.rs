@@ -324,3 +324,7 @@ impl Rate {
         state.counts[1..].iter().sum::<u64>() as f64 / state.second.clamp(1, RATE_SECONDS as u64) as f64
     }
 }
+
+#[cfg(test)]
+#[path = "acceptor_tests.rs"]
+mod tests;

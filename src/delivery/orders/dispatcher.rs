@@ -368,7 +368,3 @@ impl Attempt {
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
-
-#[cfg(test)]
-#[path = "dispatcher_tests.rs"]
-mod tests;
