@@ -68,7 +68,7 @@ impl Publisher {
         let mut known = Knowledge::default();
         let mut failures = 0;
         loop {
-            match self.pass(&mut known).await {
+            match self.pass_and_keep_lease(&mut known).await {
                 Ok(true) => failures = 0,
                 Ok(false) => {
                     failures = 0;
@@ -82,7 +82,26 @@ impl Publisher {
                     if failures == 1 {
                         tracing::warn!(%error, "orders cannot be published; trying again");
                     }
+                    // Another one may have better luck; what the store does not take runs out by itself.
+                    let _ = self.context.store.release_order_publishing(&self.owner).await;
                     tokio::time::sleep(BACKOFF.pause(failures)).await;
+                }
+            }
+        }
+    }
+
+    /// A bus that is slow must not cost the lease: whoever took it would have to fence this publisher and begin again.
+    async fn pass_and_keep_lease(&self, known: &mut Knowledge) -> Result<bool, PassError> {
+        let holds_lease = known.leased_at.is_some();
+        let pass = self.pass(known);
+        tokio::pin!(pass);
+        loop {
+            tokio::select! {
+                result = &mut pass => return result,
+                () = tokio::time::sleep(RENEW), if holds_lease => {
+                    let until = Timestamp::now().plus_millis(LEASE_MS);
+                    // Should it be lost, the store gives no further batch.
+                    let _ = self.context.store.lease_order_publishing(&self.owner, until).await;
                 }
             }
         }
@@ -100,7 +119,11 @@ impl Publisher {
                 *known = Knowledge { lane: std::mem::take(&mut known.lane), ..Knowledge::default() };
                 return Ok(false);
             }
-            known.leased_at = Some(asked);
+            let is_new = known.leased_at.replace(asked).is_none();
+            if is_new {
+                // The next pass keeps it, however long the bus takes.
+                return Ok(true);
+            }
         }
         let position = match known.position {
             Some(position) => position,

@@ -25,6 +25,15 @@ impl Store {
         self.write_repeatable(move |database| on!(database, lease(&owner, Timestamp::now(), until))).await
     }
 
+    /// Gives the lease back, if this publisher holds it: another one may take it at once.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn release_order_publishing(&self, owner: &str) -> Result<(), StoreError> {
+        let owner = owner.to_owned();
+        self.write_repeatable(move |database| on!(database, release(&owner))).await
+    }
+
     /// The next batch to be sent: the oldest that has a number, or else the orders that wait, which get the next number. On
     /// disk before it is answered, so that a number never stands for anything else.
     ///
@@ -82,6 +91,14 @@ queries! {
         // MySQL counts no row where nothing changed.
         let holder: String = order_publishing::table.find(ROW).select(order_publishing::owner).first(db)?;
         Ok(holder == owner)
+    }
+
+    pub(in crate::store) fn release(db: &mut Db, owner: &str) -> Result<(), StoreError> {
+        diesel::update(order_publishing::table.find(ROW))
+            .filter(order_publishing::owner.eq(owner))
+            .set(order_publishing::lease_until.eq(0_i64))
+            .execute(db)?;
+        Ok(())
     }
 
     /// Raises the number of the last batch, which also keeps every other publisher out until the end of the transaction.
