@@ -251,8 +251,12 @@ impl Ingress {
             if closing.advance(&self.context, &mut self.lanes, self.options.sends_orders).await? {
                 self.closing = None;
                 self.signals.caught_up.send_replace(true);
+                return Ok(());
             }
-            return Ok(());
+            // Where not everything is read yet, others may wait for a partition that stands at its end: only a tick moves it.
+            if self.lanes.all_at_end() {
+                return Ok(());
+            }
         }
         let moving = self.context.status.totals.events.get();
         self.ticks.keep_time(&mut self.lanes, moving).await;

@@ -165,15 +165,22 @@ fn await_topics(
         loop {
             if let Some(count) = partitions_of(client, name, last_error)?.filter(|count| *count > 0) {
                 check_count(options, name, topic, count)?;
-                break;
+                if has_leaders(client, name, topic.partitions(options.partitions)) {
+                    break;
+                }
             }
             if Instant::now() > deadline {
-                return Err(BusError::Unavailable(format!("Kafka: topic {name} was created but does not show up")));
+                return Err(BusError::Unavailable(format!("Kafka: topic {name} was created but nobody leads it yet; try again, and look at the brokers' log if it stays so")));
             }
             std::thread::sleep(RETRY_PAUSE);
         }
     }
     Ok(())
+}
+
+/// True if the brokers answer for every partition: those of a new topic are known before somebody leads them.
+fn has_leaders(client: &BaseConsumer<Context>, name: &str, partitions: u32) -> bool {
+    (0..partitions).all(|partition| client.fetch_watermarks(name, number(partition), TIMEOUT).is_ok())
 }
 
 /// Time enters through the bus, so it must be the brokers' time and not the senders'.
