@@ -93,6 +93,9 @@ async fn every_letter_of_any_script_comes_back() {
     assert_eq!(store.dead_letter("d").await.unwrap().letter.message, text);
 }
 
+/// Commits while connections are killed.
+const ROUNDS: i64 = 100;
+
 #[tokio::test]
 async fn commits_go_through_although_connections_are_killed_all_the_time() {
     let Some(fixture) = on_server().await else { return };
@@ -100,7 +103,7 @@ async fn commits_go_through_although_connections_are_killed_all_the_time() {
     let first = taken(&store, 1).await;
     let commits = tokio::spawn(async move {
         let mut next = first;
-        for round in 1..=200_i64 {
+        for round in 1..=ROUNDS {
             let following = after(&next, round + 1);
             next.entities = (0..50).map(|i| entity(EVENTS_0, &format!("E{i}"), &round.to_string())).collect();
             next.outbox = vec![OutboxRow { lane: "pos.events/0".to_owned(), seq: round, records: vec![record("one")] }];
@@ -120,23 +123,25 @@ async fn commits_go_through_although_connections_are_killed_all_the_time() {
         let mut killed = 0;
         let begun = std::time::Instant::now();
         while !commits.is_finished() {
-            assert!(begun.elapsed().as_secs() < 60, "the commits do not come to an end");
+            assert!(begun.elapsed().as_secs() < 300, "the commits do not come to an end");
             let sessions =
                 format!("SELECT CAST(id AS SIGNED) AS number FROM information_schema.processlist WHERE db = '{name}'");
             for Number { number } in other.load(&sessions) {
                 // It may have ended by itself.
                 killed += i32::from(other.0.batch_execute(&format!("KILL {number}")).is_ok());
             }
+            // Long enough for a commit or two, so that the kills fall into different places of it.
+            std::thread::sleep(std::time::Duration::from_millis(25));
         }
         (killed, commits)
     })
     .await;
     killed.1.await.unwrap();
     assert!(killed.0 > 5, "{} connections were killed", killed.0);
-    assert_eq!(fixture.store.partitions().await.unwrap()[0].version, 200);
-    assert_eq!(fixture.store.counts().await.unwrap().outbox_records, 200);
+    assert_eq!(fixture.store.partitions().await.unwrap()[0].version, ROUNDS);
+    assert_eq!(fixture.store.counts().await.unwrap().outbox_records, ROUNDS);
     let states = fixture.store.load_entities(vec![key(EVENTS_0, "E7")]).await.unwrap();
-    assert_eq!(states, [entity(EVENTS_0, "E7", "200")]);
+    assert_eq!(states, [entity(EVENTS_0, "E7", &ROUNDS.to_string())]);
 }
 
 #[tokio::test]
