@@ -14,6 +14,8 @@ mod disk_full;
 #[path = "pipeline/duplicates.rs"]
 mod duplicates;
 mod oracle;
+#[path = "pipeline/order_storm.rs"]
+mod order_storm;
 #[path = "pipeline/orders.rs"]
 mod orders;
 #[path = "pipeline/process.rs"]

@@ -1,7 +1,7 @@
 //! `/api/orders`: orders of tills, accepted once under a key, and what has become of them.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, LOCATION};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, get, post, web};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -155,7 +155,7 @@ pub(super) async fn create(
     actor: Actor,
     local: web::Data<Local>,
 ) -> Result<HttpResponse, Problem> {
-    let key = key::parse(request.headers().get_all("idempotency-key").map(|value| value.as_bytes()))
+    let key = key::parse(request.headers().get_all("idempotency-key").map(HeaderValue::as_bytes))
         .map_err(|error| Problem::bad_request(format!("Idempotency-Key {error}.")))?;
     if media_type(&request).is_some_and(|kind| kind != "application/json") {
         let detail = "An order is application/json; set Content-Type.";

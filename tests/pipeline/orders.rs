@@ -223,7 +223,11 @@ async fn being_caught_up_means_that_orders_have_ended() {
 }
 
 /// Tills that post orders one after the other and try each again under its key until they are told that it is there.
-async fn tills(url: tokio::sync::watch::Receiver<String>, tills: usize, each: usize) -> BTreeMap<String, String> {
+pub(crate) async fn tills(
+    url: tokio::sync::watch::Receiver<String>,
+    tills: usize,
+    each: usize,
+) -> BTreeMap<String, String> {
     let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("a client");
     let work = (0..tills).map(|till| {
         let (client, url) = (client.clone(), url.clone());

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tillstream::app::open_bus;
+use tillstream::bus::Topic;
 use tillstream::config::{BusKind, Config};
 
 use crate::process::Process;
-use crate::shop::drawer;
+use crate::shop::{drawer, records};
 use crate::support::compare::assert_same;
 use crate::support::database::Database;
 use crate::support::derived::Derived;
@@ -26,18 +27,20 @@ const PARTITIONS: u32 = 8;
 const PAUSE: Duration = Duration::from_secs(14);
 /// Far below the session's time-out: whoever leaves in good order is not waited for. Machines that run tests are busy.
 const TAKE_OVER: Duration = Duration::from_secs(7);
-const PATIENCE: Duration = Duration::from_mins(4);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(4);
 
 /// Processes of one installation on Kafka and MySQL.
-struct Chain {
+pub(crate) struct Chain {
     directory: TempDir,
-    database: Database,
+    pub(crate) database: Database,
     brokers: String,
     name: String,
+    /// What its processes are configured with besides.
+    pub(crate) environment: Vec<(&'static str, String)>,
 }
 
 impl Chain {
-    fn new(what: &str) -> Option<Self> {
+    pub(crate) fn new(what: &str) -> Option<Self> {
         let brokers = std::env::var(BROKERS).ok();
         let Some(brokers) = brokers else {
             say(&format!("skipped: {what}: {BROKERS} names no broker (scripts/services up)"));
@@ -47,7 +50,7 @@ impl Chain {
         let database = Database::on_server(what)?;
         let directory = TempDir::new().expect("a temporary directory");
         let name = format!("chain-{:016x}", rand::random::<u64>());
-        Some(Self { directory, database, brokers, name })
+        Some(Self { directory, database, brokers, name, environment: Vec::new() })
     }
 
     fn at_home<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -67,6 +70,7 @@ impl Chain {
             .env("TILLSTREAM__PROCESSOR__SHARDS", "2")
             // Small batches: there is enough left for the next disturbance.
             .env("TILLSTREAM__PROCESSOR__BATCHEVENTSMAX", "100")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
     }
 
     fn serve(&self, arguments: &[&str]) -> Command {
@@ -77,7 +81,7 @@ impl Chain {
     }
 
     /// A process with these roles, separated by commas.
-    fn start(&self, roles: &str) -> Process {
+    pub(crate) fn start(&self, roles: &str) -> Process {
         Process::spawn(&mut self.serve(&["--role", roles]))
     }
 
@@ -102,23 +106,35 @@ impl Chain {
         assert!(output.status.success(), "serve --until-caught-up ends with {}", output.status);
     }
 
-    /// What plugins published.
-    fn derived(&self) -> Derived {
+    fn bus_config(&self) -> Config {
         let mut config = Config::default();
         config.bus.kind = BusKind::Kafka;
         config.bus.brokers.clone_from(&self.brokers);
         config.bus.group.clone_from(&self.name);
         config.bus.topic_prefix = format!("{}.", self.name);
+        config
+    }
+
+    /// The keys of all records of a topic, as somebody reads them who sees what is committed.
+    pub(crate) async fn keys(&self, topic: Topic) -> Vec<String> {
+        let bus = open_bus(&self.bus_config()).await.expect("the brokers answer");
+        let keys = records(&*bus, topic).await.into_iter().filter_map(|record| record.key);
+        keys.map(|key| String::from_utf8_lossy(&key).into_owned()).collect()
+    }
+
+    /// What plugins published.
+    fn derived(&self) -> Derived {
+        let config = self.bus_config();
         Derived::opened_by(PARTITIONS, || async move { open_bus(&config).await.expect("the brokers answer") })
     }
 }
 
 /// Not `eprintln`, which the test harness keeps for itself while tests pass.
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     let _ = writeln!(std::io::stderr(), "{what}");
 }
 
-async fn until(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> bool) -> Duration {
+pub(crate) async fn until(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !holds().await {
         assert!(begun.elapsed() < limit, "waited in vain until {what}");
@@ -207,11 +223,9 @@ async fn processes_that_die_stall_come_and_go_leave_what_an_undisturbed_one_leav
         is_ready(&api).await && is_ready(&second).await && is_ready(&fourth).await && is_ready(&relay).await
     })
     .await;
-    let rest = [second, fourth, dispatcher, relay, other_relay, api];
-    let names = ["second", "fourth", "dispatcher", "relay", "other relay", "api"];
-    for (process, name) in rest.into_iter().zip(names) {
+    for process in [second, fourth, dispatcher, relay, other_relay, api] {
         let (status, took) = process.stop_by("TERM");
-        assert!(status.success() && took < Duration::from_secs(10), "{name}: {status} after {took:?}");
+        assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
     }
     chain.finish();
 

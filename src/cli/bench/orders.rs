@@ -48,10 +48,8 @@ pub(super) struct Orders {
 
 pub(super) async fn measure(args: &Orders, directory: &Path) -> anyhow::Result<Value> {
     let behaviour = Behaviour { hang: args.hang, ..Behaviour::default() };
-    let party = match args.deliver {
-        true => Some(StubOrders::start(0, behaviour, 1, StubOrders::REMEMBER_DEFAULT)?),
-        false => None,
-    };
+    let party =
+        if args.deliver { Some(StubOrders::start(0, behaviour, 1, StubOrders::REMEMBER_DEFAULT)?) } else { None };
     let config = config(args, directory, party.as_ref().map(StubOrders::url))?;
     let app = App::start(config, AppOptions::default()).await.map_err(start_error)?;
     let before = app.store.order_stats().await?;
@@ -65,12 +63,14 @@ pub(super) async fn measure(args: &Orders, directory: &Path) -> anyhow::Result<V
     });
     let posted = posting.await??;
     let accepted = posted.histogram.len();
+    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+    let per_second = (accepted as f64 / posted.seconds).round();
     let mut figures = json!({
         "orders": accepted,
         "clients": clients,
-        "store": app.store.is_shared().then_some("mysql").unwrap_or("sqlite"),
+        "store": if app.store.is_shared() { "mysql" } else { "sqlite" },
         "seconds": posted.seconds,
-        "acceptedPerSecond": (accepted as f64 / posted.seconds).round(),
+        "acceptedPerSecond": per_second,
         "acceptMilliseconds": quantiles(&posted.histogram),
     });
     if args.deliver {

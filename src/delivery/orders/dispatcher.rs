@@ -82,7 +82,7 @@ impl OrderDispatcher {
             let snapshot = self.context.control.snapshot();
             let claim = self.claim_request(&snapshot);
             let wait = if settled.is_empty() && claim.is_none() {
-                self.idle_wait()
+                Some(self.idle_wait())
             } else {
                 match self.context.store.order_turn(Arc::clone(&settled), claim).await {
                     Ok(turn) => {
@@ -157,9 +157,9 @@ impl OrderDispatcher {
         })
     }
 
-    fn idle_wait(&self) -> Option<Duration> {
+    fn idle_wait(&self) -> Duration {
         let breaker = self.breaker().probes_at().map(|at| at.saturating_duration_since(Instant::now()));
-        Some(breaker.unwrap_or(self.context.poll()).clamp(SHORTEST_WAIT, self.context.poll()))
+        breaker.unwrap_or(self.context.poll()).clamp(SHORTEST_WAIT, self.context.poll())
     }
 
     /// How long to wait after a turn; `None`: go on at once.

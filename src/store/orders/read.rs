@@ -67,6 +67,9 @@ impl TimelineRow {
     }
 }
 
+/// Next attempt, claim, settings that hold it, last error.
+type DeliveryRow = (i64, Option<i64>, Option<i64>, Option<String>);
+
 impl Store {
     /// Orders, newest first.
     ///
@@ -152,7 +155,7 @@ queries! {
 
     pub(in crate::store) fn detail(db: &mut Db, id: &str) -> Result<OrderDetail, StoreError> {
         let order = orders::table.find(id).first::<OrderRow>(db)?.into_order()?;
-        let delivery: Option<(i64, Option<i64>, Option<i64>, Option<String>)> = order_deliveries::table
+        let delivery: Option<DeliveryRow> = order_deliveries::table
             .find(id)
             .select((
                 order_deliveries::next_attempt_at,

@@ -48,14 +48,12 @@ async fn commit_deliveries(store: &Store, ids: &[&str]) {
     store.commit(Arc::new(Commit { settings_epoch: 1, deliveries, ..Commit::default() })).await.unwrap();
 }
 
-fn attempt() -> Option<AttemptRecord> {
-    Some(AttemptRecord { at: Timestamp::from_millis(9), status: Some(200), duration_ms: 3 })
-}
+const ATTEMPT: AttemptRecord = AttemptRecord { at: Timestamp::from_millis(9), status: Some(200), duration_ms: 3 };
 
 async fn claimed_ids(store: &Store, request: ClaimRequest) -> Vec<Settled> {
     let turn = store.order_turn(Arc::default(), Some(request)).await.unwrap();
     let settled =
-        |claimed| Settled { claimed, claim: request.claim, attempt: attempt(), settlement: Settlement::Delivered };
+        |claimed| Settled { claimed, claim: request.claim, attempt: Some(ATTEMPT), settlement: Settlement::Delivered };
     turn.claimed.into_iter().map(settled).collect()
 }
 
