@@ -246,3 +246,29 @@ async fn a_full_disk_is_waited_for_and_costs_nothing() {
     store.commit(commit).await.unwrap();
     assert_eq!(store.partitions().await.unwrap()[0].next_offset, 10);
 }
+
+/// What a process leaves behind that is paused between two statements of a commit. SQLite serves one process.
+#[tokio::test]
+async fn a_session_that_is_paused_in_a_transaction_does_not_hold_up_its_successor_for_long() {
+    for fixture in fixtures().await.into_iter().filter(|fixture| fixture.store.is_shared()) {
+        fixture.store.take(vec![EVENTS_0]).await.unwrap();
+        let target = fixture.target.clone();
+        let paused = tokio::task::spawn_blocking(move || {
+            let mut session = target.connect(Purpose::Write).unwrap();
+            session.batch_execute("START TRANSACTION").unwrap();
+            session.batch_execute("UPDATE offsets SET version = version + 1").unwrap();
+            session
+        });
+        let paused = paused.await.unwrap();
+        let begun = std::time::Instant::now();
+        let row = loop {
+            match fixture.store.take(vec![EVENTS_0]).await {
+                Ok(rows) => break rows[0].clone(),
+                Err(StoreError::Unavailable(_)) => assert!(begun.elapsed().as_secs() < 60, "still locked"),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!((row.epoch, row.version), (2, 0), "what the paused one had begun is undone");
+        tokio::task::spawn_blocking(move || drop(paused)).await.unwrap();
+    }
+}
