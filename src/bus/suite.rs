@@ -170,7 +170,8 @@ pub(super) async fn reading_goes_on_where_it_stopped(bus: Arc<dyn Bus>) {
 pub(super) async fn time_grows_and_finds_offsets(bus: Arc<dyn Bus>) {
     let before = Timestamp::now();
     bus.append((0..10).map(|number| record(format!("{number}"))).collect()).await.unwrap();
-    while Timestamp::now().millis_since(before) < 20 {
+    let appended = Timestamp::now();
+    while Timestamp::now().millis_since(appended) < 20 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     let between = Timestamp::now();

@@ -21,6 +21,8 @@ use crate::bus::{BusError, NewRecord, TopicPartition};
 
 /// Calls that wait for the thread; more wait with their callers.
 const CALLS_MAX: usize = 1024;
+/// How long to wait for records under way when the bus is closed.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for room in librdkafka's queue before looking again.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(2);
 
@@ -56,6 +58,11 @@ impl Appender {
         let run = move || {
             while let Some(call) = waiting.blocking_recv() {
                 worker.send(call);
+            }
+            if let Some(producer) = &worker.producer
+                && let Err(error) = producer.flush(FLUSH_TIMEOUT)
+            {
+                tracing::warn!(%error, "closed before Kafka had taken everything; the senders were told");
             }
         };
         let thread = std::thread::Builder::new().name("kafka-append".to_owned()).spawn(run);

@@ -8,8 +8,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// A complaint older than this explains nothing.
-const FRESH: Duration = Duration::from_secs(30);
+/// A complaint older than this explains nothing; librdkafka repeats the same one every 30 s.
+const FRESH: Duration = Duration::from_secs(60);
 
 /// The last complaint of librdkafka, such as a refused connection.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +62,10 @@ impl Context {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 tracing::error!(target: "librdkafka", client, facility, "{message}");
             }
-            // Connections come and go; what that means is said by whoever waits for an answer.
+            // Every client has connections of its own; that the brokers are away need not be said by each of them.
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if facility == "FAIL" && client != "producer" => {
+                tracing::debug!(target: "librdkafka", client, facility, "{message}");
+            }
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
                 tracing::warn!(target: "librdkafka", client, facility, "{message}");
             }

@@ -16,6 +16,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
+use super::blocks::size;
 use super::context::{Context, LastError};
 use super::error::bus_error;
 use super::options::KafkaOptions;
@@ -176,10 +177,6 @@ impl Buffer {
         };
         Fetched { records, next_offset: self.next_offset, at_end: self.at_end && self.records.is_empty() }
     }
-}
-
-fn size(record: &Record) -> usize {
-    record.value.len() + 1
 }
 
 /// What has arrived of one partition since the last look.

@@ -1,7 +1,7 @@
 //! Lanes of the relay: each a transactional producer with a thread of its own, whose position is committed with the records.
 //!
-//! A lane's position is the offset of a consumer group that is named like the lane and never has members. Whoever opens a
-//! lane fences the one that had it open before: what that one had begun is decided before the position is read.
+//! Whoever opens a lane fences the one that had it open before: what that one had begun is decided before the position is
+//! read.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,23 +10,24 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
-use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
 use super::context::{Context, LastError};
-use super::error::bus_error;
+use super::error::{bus_error, by_code};
 use super::options::{KafkaOptions, TRANSACTION_TIMEOUT};
+use super::positions::{PositionOf, Positions};
 use super::records::{number, places, to_headers};
 use super::topics::TopicNames;
-use crate::bus::{BusError, NewRecord, Topic, TopicPartition};
+use crate::bus::{BusError, NewRecord, TopicPartition};
 
 /// How long the brokers may take for each step of a transaction.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// What fails when a transaction does, for messages.
+const DOING: &str = "writing to the outbox's lane";
 /// How finely deliveries are waited for.
 const POLL: Duration = Duration::from_millis(1);
 /// How often an idle producer's log lines are fetched.
@@ -53,13 +54,15 @@ struct LaneThread {
 pub(super) struct Lanes {
     options: Arc<KafkaOptions>,
     names: TopicNames,
+    positions: Arc<Positions>,
     threads: Mutex<HashMap<String, LaneThread>>,
 }
 
 impl Lanes {
     /// No lane is open yet.
     pub(super) fn new(options: Arc<KafkaOptions>, names: TopicNames) -> Self {
-        Self { options, names, threads: Mutex::default() }
+        let positions = Arc::new(Positions::new(Arc::clone(&options), names.clone()));
+        Self { options, names, positions, threads: Mutex::default() }
     }
 
     /// See [`crate::bus::Bus::append_lane`]. The job is handed over before the future is first polled.
@@ -109,6 +112,7 @@ impl Lanes {
             name: lane.to_owned(),
             options: Arc::clone(&self.options),
             names: self.names.clone(),
+            positions: Arc::clone(&self.positions),
             last_error: LastError::default(),
             open: None,
             fenced: None,
@@ -140,6 +144,7 @@ struct Lane {
     name: String,
     options: Arc<KafkaOptions>,
     names: TopicNames,
+    positions: Arc<Positions>,
     last_error: LastError,
     open: Option<OpenLane>,
     /// Set once somebody else took the lane over, until the position is asked for again.
@@ -149,7 +154,7 @@ struct Lane {
 /// A lane that belongs to this process, as far as is known.
 struct OpenLane {
     producer: BaseProducer<CountContext>,
-    group: ConsumerGroupMetadata,
+    stored: PositionOf,
     position: Option<i64>,
 }
 
@@ -169,6 +174,7 @@ impl Lane {
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if let Some(open) = &self.open {
                         open.producer.poll(Duration::ZERO);
+                        open.stored.serve();
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -190,12 +196,17 @@ impl Lane {
             open.position = Some(position);
             return Ok(());
         };
-        let fault = bus_error("writing to the outbox's lane", &error, &last_error);
+        // What happened to the records first (purged) says less than why.
+        let fault = match open.producer.client().fatal_error() {
+            Some((code, reason)) => by_code(DOING, code, &reason, &last_error),
+            None => bus_error(DOING, &error, &last_error),
+        };
         tracing::debug!(lane = name, %error, "a transaction failed");
-        let aborted = matches!(&error, KafkaError::Transaction(error) if error.txn_requires_abort())
-            && open.producer.abort_transaction(STEP_TIMEOUT).is_ok();
+        // An error of the transaction itself that asks for no abort leaves open whether it was committed.
+        let undecided = matches!(&error, KafkaError::Transaction(error) if !error.txn_requires_abort());
+        let aborted = !undecided && open.producer.abort_transaction(STEP_TIMEOUT).is_ok();
         if !aborted {
-            // Whether it was committed is not known: whoever opens the lane next finds out.
+            // Whoever opens the lane next finds out.
             self.open = None;
         }
         if matches!(fault, BusError::Fenced(_)) {
@@ -207,7 +218,10 @@ impl Lane {
 
     fn opened(&mut self) -> Result<&mut OpenLane, BusError> {
         if self.open.is_none() {
-            let opened = OpenLane::new(&self.options, &self.names, &self.name, &self.last_error);
+            let opened = self.positions.of(&self.name).and_then(|stored| {
+                let config = self.options.lane_producer(&self.name);
+                OpenLane::new(&config, stored, &self.last_error)
+            });
             self.open = Some(opened.map_err(|error| bus_error("opening the outbox's lane", &error, &self.last_error))?);
         }
         Ok(self.open.as_mut().expect("opened above"))
@@ -215,27 +229,18 @@ impl Lane {
 }
 
 impl OpenLane {
-    fn new(options: &KafkaOptions, names: &TopicNames, lane: &str, last_error: &LastError) -> Result<Self, KafkaError> {
+    fn new(config: &ClientConfig, stored: PositionOf, last_error: &LastError) -> Result<Self, KafkaError> {
         let context = CountContext {
             context: Context::new("relay", last_error),
             left: AtomicUsize::new(0),
             failed: Mutex::default(),
         };
-        let producer = BaseProducer::from_config_and_context(&options.lane_producer(lane), context)?;
+        let producer = BaseProducer::from_config_and_context(config, context)?;
         let initialised = producer.init_transactions(STEP_TIMEOUT);
         producer.poll(Duration::ZERO);
         initialised?;
-        let consumer: BaseConsumer<Context> =
-            BaseConsumer::from_config_and_context(&options.lane_consumer(lane), Context::new("relay", last_error))?;
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition(names.get(Topic::Events), 0);
-        let stored = consumer.committed_offsets(asked, STEP_TIMEOUT)?;
-        let position = stored.elements().first().and_then(|element| match element.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        });
-        let group = consumer.group_metadata().expect("a consumer with a group has its metadata");
-        Ok(Self { producer, group, position })
+        let position = stored.read(STEP_TIMEOUT)?;
+        Ok(Self { producer, stored, position })
     }
 
     fn transact(
@@ -262,9 +267,8 @@ impl OpenLane {
         if let Some(error) = producer.context().take_failure() {
             return Err(error);
         }
-        let mut offsets = TopicPartitionList::new();
-        offsets.add_partition_offset(names.get(Topic::Events), 0, Offset::Offset(position))?;
-        producer.send_offsets_to_transaction(&offsets, &self.group, STEP_TIMEOUT)?;
+        let (group, offsets) = self.stored.to_commit(position)?;
+        producer.send_offsets_to_transaction(&offsets, &group, STEP_TIMEOUT)?;
         producer.commit_transaction(STEP_TIMEOUT)
     }
 }

@@ -5,6 +5,7 @@
 //! block, so they run on threads of this module, never on those of an async runtime.
 
 mod appender;
+mod blocks;
 mod consumer;
 mod context;
 mod error;
@@ -12,6 +13,7 @@ mod fetcher;
 mod lanes;
 mod membership;
 mod options;
+mod positions;
 mod reader;
 mod records;
 mod settings;

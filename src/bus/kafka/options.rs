@@ -123,22 +123,22 @@ impl KafkaOptions {
         let mut config = self.client("relay", &[("compression.type", "lz4"), ("linger.ms", "0")]);
         let timeout_ms = TRANSACTION_TIMEOUT.as_millis().to_string();
         durable(&mut config)
-            .set("transactional.id", self.lane_name(lane))
+            .set("transactional.id", self.outbox_name(lane))
             .set("transaction.timeout.ms", &timeout_ms)
             .set("message.timeout.ms", timeout_ms);
         config
     }
 
-    /// Name of a lane's transactions, and of the group whose offset is its position. Two installations on one cluster
-    /// differ in group or prefix.
-    pub(super) fn lane_name(&self, lane: &str) -> String {
-        format!("{}{}.outbox.{lane}", self.topic_prefix, self.group)
+    /// Name of a lane's transactions, or of a group that keeps positions. Two installations on one cluster differ in group or
+    /// prefix.
+    fn outbox_name(&self, of: &str) -> String {
+        format!("{}{}.outbox.{of}", self.topic_prefix, self.group)
     }
 
-    /// Reads the position of a lane; never joins its group.
-    pub(super) fn lane_consumer(&self, lane: &str) -> ClientConfig {
-        let mut config = self.client("relay-position", &[]);
-        committed_only(&mut config).set("group.id", self.lane_name(lane));
+    /// Knows the positions of lanes; never joins its group.
+    pub(super) fn lane_positions(&self, group: &str) -> ClientConfig {
+        let mut config = self.client("relay-positions", &[]);
+        committed_only(&mut config).set("group.id", self.outbox_name(group));
         config
     }
 
@@ -181,6 +181,7 @@ impl KafkaOptions {
         // It never waits at the end of a partition, so no request is in the way of the next piece.
         committed_only(&mut config)
             .set("group.id", &self.group)
+            .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", "0")
             .set("fetch.queue.backoff.ms", "1");
         config

@@ -6,16 +6,18 @@ use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 
+use super::blocks::{Block, Blocks, size};
 use super::context::{Context, LastError};
 use super::error::{bus_error, needs_a_person};
 use super::options::KafkaOptions;
 use super::records::{RecordCopier, number};
 use super::topics::TopicNames;
-use crate::bus::{Bounds, BusError, Fetched, TopicPartition};
+use crate::bus::{Bounds, BusError, Fetched, Topic, TopicPartition};
 use crate::time::Timestamp;
 
 /// How long the brokers may take for one question.
@@ -23,6 +25,12 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a piece may take to arrive.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
+/// Bytes that are read at once, if they are there.
+const BLOCK_BYTES: usize = 256 * 1024;
+/// How long to wait for a connection before looking at what went wrong.
+const CONNECT_SLICE: Duration = Duration::from_millis(500);
+/// How long to wait between two questions for a partition that has no leader.
+const LEADER_PAUSE: Duration = Duration::from_millis(50);
 /// How often the clients' log lines are fetched while there is nothing to read.
 const IDLE_POLL: Duration = Duration::from_secs(1);
 
@@ -58,11 +66,12 @@ impl Reader {
         };
         let (committed, watermarks) = (client(options.reader())?, client(options.watermarks())?);
         let (jobs, waiting) = mpsc::channel::<Job>();
-        let piece = PieceReader {
+        let mut piece = PieceReader {
             client: Arc::clone(&committed),
             watermarks: Arc::clone(&watermarks),
             names: names.clone(),
             last_error: last_error.clone(),
+            blocks: Blocks::default(),
         };
         let run = move || {
             loop {
@@ -90,13 +99,14 @@ impl Reader {
     /// The cluster's id, if a broker answers in time. Blocks.
     pub(super) fn cluster_id(&self, timeout: Duration) -> Option<String> {
         let deadline = Instant::now() + timeout;
+        let topic = self.names.get(Topic::Events);
         loop {
-            // In slices, since only polling brings the reason why nobody answers.
-            let id = self.committed.client().fetch_cluster_id(Duration::from_millis(200));
-            self.committed.poll(Duration::ZERO);
+            // A question makes the client connect at once. In slices, since only polling brings the reason why nobody answers.
+            let answered = self.committed.fetch_metadata(Some(topic), CONNECT_SLICE).is_ok();
+            while self.committed.poll(Duration::ZERO).is_some() {}
             let hopeless = needs_a_person(&self.last_error).is_some();
-            if id.is_some() || hopeless || Instant::now() > deadline {
-                return id;
+            if answered || hopeless || Instant::now() > deadline {
+                return self.committed.client().fetch_cluster_id(Duration::ZERO);
             }
         }
     }
@@ -137,7 +147,12 @@ impl Reader {
             asked
                 .add_partition_offset(names.get(of.topic), number(of.partition), Offset::Offset(time.as_millis()))
                 .map_err(fault)?;
-            let found = client.offsets_for_times(asked, TIMEOUT).map_err(fault)?;
+            let ask = || {
+                let found = client.offsets_for_times(asked.clone(), TIMEOUT)?;
+                found.elements().iter().try_for_each(TopicPartitionListElem::error)?;
+                Ok(found)
+            };
+            let found = with_leader(ask).map_err(fault)?;
             match found.elements().first().map(|element| element.offset()) {
                 Some(Offset::Offset(offset)) => Ok(offset),
                 _ => bounds(&client, &names, of, &last_error).map(|bounds| bounds.high),
@@ -162,17 +177,40 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(|error| BusError::Unavailable(error.to_string()))?
 }
 
-/// First offset and end as a client sees them.
+/// First offset and end as a client sees them. A new leader, or one of a new topic, is waited for.
 pub(super) fn bounds(
     client: &BaseConsumer<Context>,
     names: &TopicNames,
     of: TopicPartition,
     last_error: &LastError,
 ) -> Result<Bounds, BusError> {
-    let asked = client.fetch_watermarks(names.get(of.topic), number(of.partition), TIMEOUT);
-    let (low, high) = asked.map_err(|error| bus_error(&format!("asking for the end of {of}"), &error, last_error))?;
+    let ask = || client.fetch_watermarks(names.get(of.topic), number(of.partition), TIMEOUT);
+    let (low, high) =
+        with_leader(ask).map_err(|error| bus_error(&format!("asking for the end of {of}"), &error, last_error))?;
     last_error.clear();
     Ok(Bounds { low, high })
+}
+
+/// Asks again while the partition is between two leaders.
+fn with_leader<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let answer = ask();
+        let code = answer.as_ref().err().and_then(KafkaError::rdkafka_error_code);
+        let between_leaders = matches!(
+            code,
+            Some(
+                Code::NotLeaderForPartition
+                    | Code::LeaderNotAvailable
+                    | Code::ReplicaNotAvailable
+                    | Code::FencedLeaderEpoch
+            )
+        );
+        if !between_leaders || Instant::now() >= deadline {
+            return answer;
+        }
+        std::thread::sleep(LEADER_PAUSE);
+    }
 }
 
 struct PieceReader {
@@ -180,6 +218,7 @@ struct PieceReader {
     watermarks: Arc<BaseConsumer<Context>>,
     names: TopicNames,
     last_error: LastError,
+    blocks: Blocks,
 }
 
 impl PieceReader {
@@ -189,7 +228,11 @@ impl PieceReader {
         while self.watermarks.poll(Duration::ZERO).is_some() {}
     }
 
-    fn read(&self, from: TopicPartition, offset: i64, bytes_max: usize) -> Result<Fetched, BusError> {
+    fn read(&mut self, from: TopicPartition, offset: i64, bytes_max: usize) -> Result<Fetched, BusError> {
+        if let Some(known) = self.blocks.get(from, offset, bytes_max) {
+            let end = bounds(&self.client, &self.names, from, &self.last_error)?.high;
+            return Ok(Fetched { at_end: known.next_offset >= end, ..known });
+        }
         let readable = bounds(&self.client, &self.names, from, &self.last_error)?;
         if offset < readable.low {
             return Err(BusError::Gone { partition: from, offset, low: readable.low });
@@ -203,49 +246,60 @@ impl PieceReader {
             }
             return Ok(Fetched { records: Vec::new(), next_offset: offset, at_end: true });
         }
+        let block = self.read_block(from, offset, readable.high)?;
+        let piece = block.piece(offset, bytes_max);
+        self.blocks.put(from, block);
+        Ok(Fetched { at_end: piece.next_offset >= readable.high, ..piece })
+    }
+
+    /// Reads at least one record, unless `end` comes first.
+    fn read_block(&self, from: TopicPartition, offset: i64, end: i64) -> Result<Block, BusError> {
         let mut place = TopicPartitionList::new();
         let fault = |error: KafkaError| bus_error(&format!("reading {from}"), &error, &self.last_error);
         let (name, partition) = (self.names.get(from.topic), number(from.partition));
         place.add_partition_offset(name, partition, Offset::Offset(offset)).map_err(fault)?;
-        // The main queue serves as the partition's: nothing else is assigned meanwhile.
+        // The common queue serves as the partition's: nothing else is assigned meanwhile.
         self.client.assign(&place).map_err(fault)?;
-        let read = self.poll(from, offset, bytes_max, readable.high);
+        let read = self.poll(from, offset, end);
         self.client.unassign().map_err(fault)?;
         read
     }
 
-    /// Reads until there is enough, or `end` is reached.
-    fn poll(&self, from: TopicPartition, offset: i64, bytes_max: usize, end: i64) -> Result<Fetched, BusError> {
+    fn poll(&self, from: TopicPartition, offset: i64, end: i64) -> Result<Block, BusError> {
         let deadline = Instant::now() + READ_TIMEOUT;
-        let (mut copier, mut records, mut bytes) = (RecordCopier::default(), Vec::new(), 0);
-        let mut next_offset = offset;
-        while next_offset < end && bytes < bytes_max.max(1) {
-            match self.client.poll(POLL) {
+        let mut copier = RecordCopier::default();
+        let mut block = Block { from: offset, records: Vec::new(), next_offset: offset };
+        let mut bytes = 0;
+        while block.next_offset < end && bytes < BLOCK_BYTES {
+            // What has arrived is taken along; more is waited for only while there is nothing.
+            let wait = if block.records.is_empty() { POLL } else { Duration::ZERO };
+            match self.client.poll(wait) {
                 Some(Ok(message)) => {
                     let record = copier.copy(&message);
-                    if record.offset < next_offset {
-                        continue;
+                    if record.offset >= block.next_offset {
+                        block.next_offset = record.offset + 1;
+                        bytes += size(&record);
+                        block.records.push(record);
                     }
-                    next_offset = record.offset + 1;
-                    bytes += record.value.len() + 1;
-                    records.push(record);
                 }
                 Some(Err(error)) if is_about_the_position(&error) => {
                     let low = bounds(&self.client, &self.names, from, &self.last_error)?.low;
                     return Err(BusError::Gone { partition: from, offset, low });
                 }
+                // What was left were marks of transactions, which are never delivered but move the position.
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    block.next_offset = block.next_offset.max(self.position(from).unwrap_or(offset));
+                }
                 Some(Err(error)) => tracing::debug!(%error, %from, "reading goes on"),
-                // What is left may be marks of transactions, which are never delivered but move the position.
+                None if !block.records.is_empty() => break,
+                None if Instant::now() < deadline => {}
                 None => {
-                    next_offset = next_offset.max(self.position(from).unwrap_or(next_offset));
-                    if next_offset < end && Instant::now() >= deadline {
-                        let why = self.last_error.suffix();
-                        return Err(BusError::Unavailable(format!("Kafka: nothing came of {from} in time{why}")));
-                    }
+                    let why = self.last_error.suffix();
+                    return Err(BusError::Unavailable(format!("Kafka: nothing came of {from} in time{why}")));
                 }
             }
         }
-        Ok(Fetched { records, next_offset, at_end: next_offset >= end })
+        Ok(block)
     }
 
     fn position(&self, of: TopicPartition) -> Option<i64> {
@@ -253,7 +307,8 @@ impl PieceReader {
     }
 }
 
-/// How far a client has consumed a partition, past marks of transactions as well.
+/// How far a client has consumed a partition, past marks of transactions as well. Only true at its end: before, it may be
+/// the position of an earlier assignment.
 pub(super) fn position(client: &BaseConsumer<Context>, names: &TopicNames, of: TopicPartition) -> Option<i64> {
     let positions = client.position().ok()?;
     let found = positions.find_partition(names.get(of.topic), number(of.partition))?;
@@ -265,7 +320,6 @@ pub(super) fn position(client: &BaseConsumer<Context>, names: &TopicNames, of: T
 
 /// True if an error says that the position is not in the log.
 pub(super) fn is_about_the_position(error: &KafkaError) -> bool {
-    use rdkafka::error::RDKafkaErrorCode as Code;
     matches!(
         error,
         KafkaError::MessageConsumption(Code::AutoOffsetReset | Code::OffsetOutOfRange)

@@ -1,0 +1,143 @@
+//! Stock Kafka clients on both sides of the product, on a real broker: kcat, whose default partitioner is not the Java
+//! client's, writes events; a kcat that reads only what is committed sees what plugins publish; Kafka's own tool shows the
+//! group and its lag.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const EVENTS: u64 = 3000;
+const BINARY_EVENTS: u64 = 3;
+
+struct Installation {
+    brokers: String,
+    prefix: String,
+    data: tempfile::TempDir,
+}
+
+impl Installation {
+    /// `None`, said aloud, if the environment names no broker.
+    fn new() -> Option<Self> {
+        let Ok(brokers) = std::env::var("TILLSTREAM_TEST_KAFKA") else {
+            let _ = writeln!(std::io::stderr(), "skipped: TILLSTREAM_TEST_KAFKA names no broker (scripts/services up)");
+            return None;
+        };
+        let prefix = format!("it-{:016x}.", rand::random::<u64>());
+        Some(Self { brokers, prefix, data: tempfile::tempdir().unwrap() })
+    }
+
+    fn tillstream(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tillstream"));
+        command.args(arguments).current_dir(self.data.path());
+        command
+            .env("TILLSTREAM__BUS__KIND", "kafka")
+            .env("TILLSTREAM__BUS__BROKERS", &self.brokers)
+            .env("TILLSTREAM__BUS__TOPICPREFIX", &self.prefix)
+            .env("TILLSTREAM__BUS__GROUP", self.group())
+            .env("TILLSTREAM__BUS__PARTITIONS", "4")
+            .env("TILLSTREAM__STORE__URL", format!("sqlite:{}", self.data.path().join("store.db").display()));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output
+    }
+
+    fn group(&self) -> String {
+        format!("{}group", self.prefix)
+    }
+
+    fn kcat(&self, arguments: &[&str], input: &str) -> String {
+        let topic = format!("{}pos.events", self.prefix);
+        let mut command = Command::new("kcat");
+        command.args(["-b", &self.brokers, "-t", &topic]).args(arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kcat is installed");
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "kcat {arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn until_caught_up(&self) -> Value {
+        let output = self.tillstream(&["serve", "--until-caught-up"]);
+        let summary = String::from_utf8(output.stdout).unwrap();
+        serde_json::from_str(summary.lines().last().unwrap()).unwrap()
+    }
+
+    /// What a stock consumer that reads only committed records finds on `pos.events`.
+    fn committed(&self) -> Vec<Value> {
+        let read = ["-C", "-e", "-q", "-o", "beginning", "-X", "isolation.level=read_committed"];
+        self.kcat(&read, "").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+#[test]
+fn what_kcat_writes_is_understood_and_what_plugins_publish_can_be_read_by_it() {
+    let Some(shop) = Installation::new() else { return };
+    // Creates the topics.
+    assert_eq!(shop.until_caught_up()["events"], 0);
+
+    let count = EVENTS.to_string();
+    let made = shop.tillstream(&["rig", "--to", "stdout", "--events", &count, "--anomalies", "0.05", "--seed", "7"]);
+    let keyed: String = String::from_utf8(made.stdout)
+        .unwrap()
+        .lines()
+        .map(|event| {
+            let parsed: Value = serde_json::from_str(event).unwrap();
+            format!("{}\t{event}\n", parsed["partitionkey"].as_str().unwrap())
+        })
+        .collect();
+    shop.kcat(&["-P", "-K", "\t", "-H", "content-type=application/cloudevents+json"], &keyed);
+    for number in 1..=BINARY_EVENTS {
+        let id = format!("ce_id=binary-{number}");
+        let headers = [
+            "ce_specversion=1.0",
+            &id,
+            "ce_source=/stores/S009/terminals/T0901",
+            "ce_type=pos.drawer.opened",
+            "ce_time=2026-01-05T10:00:00Z",
+            "content-type=application/json",
+        ];
+        let headers = headers.iter().flat_map(|header| ["-H", *header]);
+        let arguments: Vec<_> = ["-P", "-k", "T0901"].into_iter().chain(headers).collect();
+        shop.kcat(&arguments, "{\"employeeId\":\"E0001\"}");
+    }
+
+    let summary = shop.until_caught_up();
+    assert_eq!(summary["events"], EVENTS + BINARY_EVENTS, "{summary}");
+    assert_eq!((&summary["duplicates"], &summary["deadLetters"]), (&0.into(), &0.into()), "{summary}");
+    let again = shop.until_caught_up();
+    assert_eq!((&again["events"], &again["derived"]), (&0.into(), &0.into()), "everything was done once: {again}");
+
+    let read = shop.committed();
+    let published: Vec<_> = read
+        .iter()
+        .filter(|event| event["source"].as_str().is_some_and(|source| source.starts_with("/plugins/")))
+        .filter(|event| event["type"].as_str().is_some_and(|kind| kind.starts_with("pos.")))
+        .map(|event| event["id"].as_str().unwrap())
+        .collect();
+    let distinct: HashSet<_> = published.iter().collect();
+    assert!(!published.is_empty() && distinct.len() == published.len(), "{} of {}", distinct.len(), published.len());
+
+    the_tool_shows_group_and_lag(&shop);
+}
+
+fn the_tool_shows_group_and_lag(shop: &Installation) {
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/services");
+    let arguments = ["kafka-tool", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--bootstrap-server"];
+    let output = Command::new(tool)
+        .args(arguments)
+        .args([&shop.brokers, "--describe", "--group", &shop.group()])
+        .output()
+        .unwrap();
+    let described = String::from_utf8(output.stdout).unwrap();
+    let events = format!("{}pos.events", shop.prefix);
+    let lags: Vec<i64> = described
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|columns| columns.get(1) == Some(&events.as_str()))
+        .map(|columns| columns[5].parse().unwrap())
+        .collect();
+    assert_eq!(lags, [0, 0, 0, 0], "{described}{}", String::from_utf8_lossy(&output.stderr));
+}
