@@ -270,7 +270,9 @@ fn connect_error(error: &Error, opts: &Opts, place: &str) -> StoreError {
              mysql_native_password"
         )),
         Error::Io(IoError::Tls(error)) => misconfigured(format!("TLS to the database at {place}: {error}")),
-        Error::Io(IoError::Io(error)) if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => {
+        Error::Io(IoError::Io(error))
+            if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>) =>
+        {
             misconfigured(format!(
                 "the certificate of the database at {place} is not accepted: {error}. Name its authority with \
                  {CA_PARAMETER}=FILE, and the server by the name in its certificate"

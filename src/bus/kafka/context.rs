@@ -9,7 +9,7 @@ use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// A complaint older than this explains nothing; librdkafka repeats the same one every 30 s.
-const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_mins(1);
 
 /// The last complaint of librdkafka, such as a refused connection.
 #[derive(Debug, Clone, Default)]

@@ -153,7 +153,7 @@ impl Reader {
                 Ok(found)
             };
             let found = with_leader(ask).map_err(fault)?;
-            match found.elements().first().map(|element| element.offset()) {
+            match found.elements().first().map(TopicPartitionListElem::offset) {
                 Some(Offset::Offset(offset)) => Ok(offset),
                 _ => bounds(&client, &names, of, &last_error).map(|bounds| bounds.high),
             }

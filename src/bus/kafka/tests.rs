@@ -7,6 +7,7 @@ use std::time::Instant;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::*;
@@ -15,7 +16,7 @@ use crate::bus::{ConsumerEvent, Topic};
 
 const P0: TopicPartition = TopicPartition::new(Topic::Events, 0);
 /// How long things may take on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The value of a variable that `scripts/services up` prints; `None`, said aloud, if it is not set.
 fn service(variable: &str) -> Option<String> {
@@ -176,7 +177,7 @@ async fn the_group_hears_what_has_been_processed() {
     asked.add_partition(&options.topic_name(Topic::Events), 0);
     asked.add_partition(&options.topic_name(Topic::Rekeyed), 2);
     let told = tokio::task::spawn_blocking(move || asking.committed_offsets(asked, PATIENCE).unwrap()).await.unwrap();
-    let offsets: Vec<_> = told.elements().iter().map(|element| element.offset()).collect();
+    let offsets: Vec<_> = told.elements().iter().map(TopicPartitionListElem::offset).collect();
     assert_eq!(offsets, [Offset::Offset(7), Offset::Offset(5)]);
 }
 

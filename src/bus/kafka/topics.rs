@@ -170,7 +170,9 @@ fn await_topics(
                 }
             }
             if Instant::now() > deadline {
-                return Err(BusError::Unavailable(format!("Kafka: topic {name} was created but nobody leads it yet; try again, and look at the brokers' log if it stays so")));
+                return Err(BusError::Unavailable(format!(
+                    "Kafka: topic {name} was created but nobody leads it yet; try again, and look at the brokers' log if it stays so"
+                )));
             }
             std::thread::sleep(RETRY_PAUSE);
         }
