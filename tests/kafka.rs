@@ -3,7 +3,8 @@
 //! group and its lag.
 
 use std::collections::HashSet;
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -26,7 +27,7 @@ impl Installation {
             return None;
         };
         let prefix = format!("it-{:016x}.", rand::random::<u64>());
-        Some(Self { brokers, prefix, data: tempfile::tempdir().unwrap() })
+        Some(Self { brokers, prefix, data: tempfile::tempdir().expect("a directory") })
     }
 
     fn tillstream(&self, arguments: &[&str]) -> Output {
@@ -39,7 +40,7 @@ impl Installation {
             .env("TILLSTREAM__BUS__GROUP", self.group())
             .env("TILLSTREAM__BUS__PARTITIONS", "4")
             .env("TILLSTREAM__STORE__URL", format!("sqlite:{}", self.data.path().join("store.db").display()));
-        let output = command.output().unwrap();
+        let output = command.output().expect("it starts");
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         output
     }
@@ -53,22 +54,22 @@ impl Installation {
         let mut command = Command::new("kcat");
         command.args(["-b", &self.brokers, "-t", &topic]).args(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kcat is installed");
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
+        child.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("kcat reads");
+        let output = child.wait_with_output().expect("it ends");
         assert!(output.status.success(), "kcat {arguments:?}");
-        String::from_utf8(output.stdout).unwrap()
+        String::from_utf8(output.stdout).expect("UTF-8")
     }
 
     fn until_caught_up(&self) -> Value {
         let output = self.tillstream(&["serve", "--until-caught-up"]);
-        let summary = String::from_utf8(output.stdout).unwrap();
-        serde_json::from_str(summary.lines().last().unwrap()).unwrap()
+        let summary = String::from_utf8(output.stdout).expect("UTF-8");
+        serde_json::from_str(summary.lines().last().expect("a summary")).expect("JSON")
     }
 
     /// What a stock consumer that reads only committed records finds on `pos.events`.
     fn committed(&self) -> Vec<Value> {
         let read = ["-C", "-e", "-q", "-o", "beginning", "-X", "isolation.level=read_committed"];
-        self.kcat(&read, "").lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.kcat(&read, "").lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
     }
 }
 
@@ -80,14 +81,12 @@ fn what_kcat_writes_is_understood_and_what_plugins_publish_can_be_read_by_it() {
 
     let count = EVENTS.to_string();
     let made = shop.tillstream(&["rig", "--to", "stdout", "--events", &count, "--anomalies", "0.05", "--seed", "7"]);
-    let keyed: String = String::from_utf8(made.stdout)
-        .unwrap()
-        .lines()
-        .map(|event| {
-            let parsed: Value = serde_json::from_str(event).unwrap();
-            format!("{}\t{event}\n", parsed["partitionkey"].as_str().unwrap())
-        })
-        .collect();
+    let mut keyed = String::new();
+    for event in String::from_utf8(made.stdout).expect("UTF-8").lines() {
+        let parsed: Value = serde_json::from_str(event).expect("JSON");
+        let key = parsed["partitionkey"].as_str().expect("the rig names the key");
+        writeln!(keyed, "{key}\t{event}").expect("a string takes everything");
+    }
     shop.kcat(&["-P", "-K", "\t", "-H", "content-type=application/cloudevents+json"], &keyed);
     for number in 1..=BINARY_EVENTS {
         let id = format!("ce_id=binary-{number}");
@@ -115,7 +114,7 @@ fn what_kcat_writes_is_understood_and_what_plugins_publish_can_be_read_by_it() {
         .iter()
         .filter(|event| event["source"].as_str().is_some_and(|source| source.starts_with("/plugins/")))
         .filter(|event| event["type"].as_str().is_some_and(|kind| kind.starts_with("pos.")))
-        .map(|event| event["id"].as_str().unwrap())
+        .map(|event| event["id"].as_str().expect("an id"))
         .collect();
     let distinct: HashSet<_> = published.iter().collect();
     assert!(!published.is_empty() && distinct.len() == published.len(), "{} of {}", distinct.len(), published.len());
@@ -130,14 +129,14 @@ fn the_tool_shows_group_and_lag(shop: &Installation) {
         .args(arguments)
         .args([&shop.brokers, "--describe", "--group", &shop.group()])
         .output()
-        .unwrap();
-    let described = String::from_utf8(output.stdout).unwrap();
+        .expect("the script starts");
+    let described = String::from_utf8(output.stdout).expect("UTF-8");
     let events = format!("{}pos.events", shop.prefix);
     let lags: Vec<i64> = described
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
         .filter(|columns| columns.get(1) == Some(&events.as_str()))
-        .map(|columns| columns[5].parse().unwrap())
+        .map(|columns| columns[5].parse().expect("a number"))
         .collect();
     assert_eq!(lags, [0, 0, 0, 0], "{described}{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -1,6 +1,7 @@
 //! The product on a real MySQL server that dies, comes back, kills connections, and is shared by several processes. Without
 //! `TILLSTREAM_TEST_MYSQL` these tests say that they are skipped; those that restart the server need the one that
 //! `scripts/services` started, with the same `SERVICES_DIR`.
+#![expect(clippy::await_holding_lock, reason = "tests take turns, and each has a runtime of its own")]
 
 #[path = "mysql/away.rs"]
 mod away;

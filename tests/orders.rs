@@ -132,9 +132,9 @@ async fn orders_page_from_the_newest_to_the_oldest_without_loss() {
 /// Takes the order through to a failure, as publisher, consumer and dispatcher would.
 async fn fail(client: &Client, id: &str) {
     let store = &client.store;
-    store.lease_order_publishing("me", Timestamp::now().plus_millis(10_000)).await.unwrap();
-    let batch = store.next_order_batch("me", 10).await.unwrap().expect("it waits");
-    store.order_batch_published(batch.number, Timestamp::now()).await.unwrap();
+    store.lease_order_publishing("me", Timestamp::now().plus_millis(10_000)).await.expect("the store answers");
+    let batch = store.next_order_batch("me", 10).await.expect("the store answers").expect("it waits");
+    store.order_batch_published(batch.number, Timestamp::now()).await.expect("the store answers");
     let delivery = OrderDelivery { order_id: id.to_owned(), partition: 1, offset: 7, published_at: Timestamp::now() };
     let settings_epoch = client.control.snapshot().epoch();
     let commit = tillstream::store::Commit {
@@ -142,14 +142,14 @@ async fn fail(client: &Client, id: &str) {
         deliveries: vec![delivery],
         ..tillstream::store::Commit::default()
     };
-    store.commit(commit.into()).await.unwrap();
+    store.commit(commit.into()).await.expect("it is in order");
     let claim = ClaimRequest { limit: 8, claim: 5, lease_ms: 10_000, rate_per_second: 0, settings_epoch };
-    let turn = store.order_turn(Vec::new().into(), Some(claim)).await.unwrap();
+    let turn = store.order_turn(Vec::new().into(), Some(claim)).await.expect("the store answers");
     let attempt = tillstream::store::AttemptRecord { at: Timestamp::now(), status: Some(422), duration_ms: 12 };
     let settlement = Settlement::Failed { reason: "refused_by_third_party", error: "status 422: no".to_owned() };
     let claimed = turn.claimed.into_iter().next().expect("it is due");
     let settled = Settled { claimed, claim: 5, attempt: Some(attempt), settlement };
-    assert_eq!(store.order_turn(vec![settled].into(), None).await.unwrap().ended, [id]);
+    assert_eq!(store.order_turn(vec![settled].into(), None).await.expect("the store answers").ended, [id]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -179,7 +179,8 @@ async fn a_failed_order_is_sent_again_by_itself_or_by_its_dead_letter() {
     assert_eq!(client.get("/api/audit").await.body["items"][0]["action"], "order.resend");
 
     let claim = ClaimRequest { limit: 8, claim: 6, lease_ms: 10_000, rate_per_second: 0, settings_epoch: 1 };
-    let claimed = client.store.order_turn(Vec::new().into(), Some(claim)).await.unwrap().claimed.remove(0);
+    let claimed =
+        client.store.order_turn(Vec::new().into(), Some(claim)).await.expect("the store answers").claimed.remove(0);
     assert_eq!((claimed.counted, claimed.order.attempts), (0, 1), "all its attempts again");
     let attempt = tillstream::store::AttemptRecord { at: Timestamp::now(), status: None, duration_ms: 12 };
     let settlement = Settlement::Failed { reason: "attempts_exhausted", error: "timeout".to_owned() };

@@ -32,6 +32,7 @@ impl Server {
         None
     }
 
+    #[expect(clippy::unused_self, reason = "only who may restart the server can ask for it")]
     fn run(&self, command: &str) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
         let status = Command::new(script).arg(command).status().expect("the script starts");

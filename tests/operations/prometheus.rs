@@ -19,7 +19,7 @@ use super::{alerts, dashboard, file, items, yaml};
 const RULES: &str = "docker/prometheus/alerts.yml";
 const RULE_TESTS: &str = "docker/prometheus/alerts.test.yml";
 /// For data to be there. Rates need two scrapes, a second apart.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[expect(clippy::print_stderr, reason = "whoever runs the tests should know what was not tested")]
 fn wanted() -> bool {

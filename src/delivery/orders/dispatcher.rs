@@ -1,7 +1,7 @@
 //! The dispatcher of orders: claims those that are due, sends them to the third party, writes down what came of it.
 //!
 //! One transaction a turn settles what has ended and claims what comes next. Attempts run next to each other in
-//! [`Places`]; nothing of them matters until their turn commits. A dispatcher that dies leaves claims behind that run out
+//! `Places`; nothing of them matters until their turn commits. A dispatcher that dies leaves claims behind that run out
 //! by themselves, and the order is sent again under the same key.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,6 +1,6 @@
 //! The publisher: accepted orders -> topic `order.created`, each once for those who read what is committed.
 //!
-//! Orders get a batch number in the store, then the batch is sent with [`Bus::append_lane`], which stores the number
+//! Orders get a batch number in the store, then the batch is sent with [`Bus::append_lane`](crate::bus::Bus::append_lane), which stores the number
 //! together with the records, then the batch is gone. Whatever crashes in between, the lane's position tells whether the
 //! batch is on the bus. Several publishers may run: one holds a lease and the others wait. Should one that was paused
 //! believe that it still holds it, the store gives it no number, and the bus has been told that the lane is somebody
