@@ -57,7 +57,8 @@ pub(super) fn needs_a_person(last: &LastError) -> Option<BusError> {
         Code::SaslAuthenticationFailed | Code::Authentication => {
             "the brokers refuse user name or password; check sasl.username, sasl.password and sasl.mechanism in bus.kafka"
         }
-        Code::SSL => {
+        // librdkafka calls OpenSSL's refusal a fault of the transport as well.
+        code if code == Code::SSL || reason.contains("SSL routines") => {
             "no TLS connection; check ssl.ca.location (the authority that signed the brokers' certificates), the names in \
              bus.brokers, and that the port is a TLS one"
         }

@@ -29,6 +29,8 @@ const POLL: Duration = Duration::from_millis(5);
 const BLOCK_BYTES: usize = 256 * 1024;
 /// How long to wait for a connection before looking at what went wrong.
 const CONNECT_SLICE: Duration = Duration::from_millis(500);
+/// How long to listen for what a client has to say.
+const SERVE: Duration = Duration::from_millis(10);
 /// How long to wait between two questions for a partition that has no leader.
 const LEADER_PAUSE: Duration = Duration::from_millis(50);
 /// How often the clients' log lines are fetched while there is nothing to read.
@@ -103,7 +105,7 @@ impl Reader {
         loop {
             // A question makes the client connect at once. In slices, since only polling brings the reason why nobody answers.
             let answered = self.committed.fetch_metadata(Some(topic), CONNECT_SLICE).is_ok();
-            while self.committed.poll(Duration::ZERO).is_some() {}
+            serve(&self.committed);
             let hopeless = needs_a_person(&self.last_error).is_some();
             if answered || hopeless || Instant::now() > deadline {
                 return self.committed.client().fetch_cluster_id(Duration::ZERO);
@@ -170,6 +172,11 @@ impl Drop for Reader {
     }
 }
 
+/// Takes what a client has to say. With no time at all a poll would end at the first line of the log.
+fn serve(client: &BaseConsumer<Context>) {
+    while client.poll(SERVE).is_some() {}
+}
+
 /// Runs what blocks where it may.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BusError> + Send + 'static,
@@ -224,8 +231,8 @@ struct PieceReader {
 impl PieceReader {
     /// Takes what the clients have to say.
     fn serve(&self) {
-        while self.client.poll(Duration::ZERO).is_some() {}
-        while self.watermarks.poll(Duration::ZERO).is_some() {}
+        serve(&self.client);
+        serve(&self.watermarks);
     }
 
     fn read(&mut self, from: TopicPartition, offset: i64, bytes_max: usize) -> Result<Fetched, BusError> {
