@@ -20,7 +20,8 @@ fn everything_that_the_program_is_built_from_is_copied() {
     let copied = copied();
     // Cargo writes down what the binary was made from.
     let binary = Path::new(env!("CARGO_BIN_EXE_tillstream"));
-    let dependencies = std::fs::read_to_string(binary.with_extension("d")).expect("beside the binary");
+    let dependencies =
+        std::fs::read_to_string(binary.with_extension("d")).expect("run `cargo build` once, which writes it");
     let (_, dependencies) = dependencies.split_once(": ").expect("a rule of make");
     let sources: Vec<&str> = dependencies.split_whitespace().collect();
     assert!(sources.len() > 100, "the list of sources is not found");
