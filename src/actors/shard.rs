@@ -89,6 +89,7 @@ pub struct Crash;
 
 /// One thread's share of the partitions.
 pub struct Shard {
+    /// None while a message is handled, and for good once one has failed: what was half done must never be built upon.
     state: Option<ShardState>,
 }
 
@@ -97,6 +98,26 @@ impl Shard {
     #[must_use]
     pub fn new(index: usize, context: ShardContext) -> Self {
         Self { state: Some(ShardState::new(index, context)) }
+    }
+
+    /// Works on the state, one message after the other. After a fault everything that follows is refused: the batches that are
+    /// on their way would be applied to a state that lacks a part of the one before, and moving the places on would lose it.
+    fn with_state<T: 'static>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut ShardState) -> Result<T, ShardFault> + 'static,
+    ) -> AtomicResponse<Self, Result<T, ShardFault>> {
+        let state = self.state.take();
+        let work = async move {
+            let Some(mut state) = state else {
+                return (None, Err(ShardFault::Failed("an earlier batch could not be applied".to_owned())));
+            };
+            let result = work(&mut state).await;
+            (result.is_ok().then_some(state), result)
+        };
+        AtomicResponse::new(Box::pin(work.into_actor(self).map(|(state, result), actor, _| {
+            actor.state = state;
+            result
+        })))
     }
 }
 
@@ -108,15 +129,7 @@ impl Handler<Take> for Shard {
     type Result = AtomicResponse<Self, Result<Vec<PartitionRow>, ShardFault>>;
 
     fn handle(&mut self, take: Take, _: &mut Context<Self>) -> Self::Result {
-        let mut state = self.state.take().expect("an atomic response ends before the next message");
-        let work = async move {
-            let result = state.take(take).await;
-            (state, result)
-        };
-        AtomicResponse::new(Box::pin(work.into_actor(self).map(|(state, result), actor, _| {
-            actor.state = Some(state);
-            result
-        })))
+        self.with_state(async move |state| state.take(take).await)
     }
 }
 
@@ -124,15 +137,7 @@ impl Handler<ApplyBatch> for Shard {
     type Result = AtomicResponse<Self, Result<Applied, ShardFault>>;
 
     fn handle(&mut self, batch: ApplyBatch, _: &mut Context<Self>) -> Self::Result {
-        let mut state = self.state.take().expect("an atomic response ends before the next message");
-        let work = async move {
-            let result = state.apply(batch.fetched).await;
-            (state, result)
-        };
-        AtomicResponse::new(Box::pin(work.into_actor(self).map(|(state, result), actor, _| {
-            actor.state = Some(state);
-            result
-        })))
+        self.with_state(async move |state| state.apply(batch.fetched).await)
     }
 }
 
@@ -143,3 +148,6 @@ impl Handler<Crash> for Shard {
         panic!("crashed on request");
     }
 }
+
+#[cfg(test)]
+mod tests;

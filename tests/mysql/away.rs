@@ -61,9 +61,6 @@ fn assert_identical(calm: &Site, disturbed: &Site) {
 fn a_database_that_is_killed_three_times_under_load_changes_nothing() {
     let _alone = alone();
     let what = "a database that is killed";
-    if !crate::support::runs_known_faults(what) {
-        return;
-    }
     let (Some(database), Some(server)) = (Database::on_server(what), Server::of_the_scripts(what)) else { return };
     let calm = Site::filled(STREAM);
     let disturbed = calm.with_same_bus().with_store(database);
