@@ -133,12 +133,14 @@ impl Ingress {
         let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
         housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let next_batch = self.shards.next_at();
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 Some(ended) = self.in_flight.next(), if !self.in_flight.is_empty() => self.ended(ended),
                 event = self.consumer.next() => self.assignment(event?),
                 _ = housekeeping.tick() => self.keep_house().await?,
+                () = tokio::time::sleep_until(next_batch.unwrap_or_else(Instant::now).into()), if next_batch.is_some() => {}
             }
             self.shards.start_due(&mut self.lanes).await;
             self.feed_shards().await?;
@@ -163,6 +165,7 @@ impl Ingress {
     /// Gives every shard that has room what there is to read for it.
     async fn feed_shards(&mut self) -> Result<(), BusError> {
         self.lanes.read_clocks(&self.context.status);
+        self.shards.end_waits();
         for shard in 0..self.shards.len() {
             while self.shards.has_room(shard) {
                 let bytes_max = self.options.batch_bytes_max.min(self.shards.bytes_max(shard));

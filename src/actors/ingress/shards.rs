@@ -19,6 +19,9 @@ const IN_FLIGHT_MAX: usize = 2;
 const IN_FLIGHT_SMALL_MAX: usize = 3;
 /// Batches in flight with at most this many bytes together are small.
 const SMALL_BYTES: usize = 256 * 1024;
+/// A small batch is followed by the next one after this time at the earliest: where events trickle in, every batch costs some
+/// ten wake-ups of threads, far more than its events, and it is these that make others wait (docs/benchmarks.md).
+const PACE: Duration = Duration::from_millis(4);
 /// Entity states that a batch should change, about. Where every event is about other terminals, what a batch comes to is
 /// many times what was read, and it is this that memory is needed for.
 const STATES_MAX: usize = 6000;
@@ -51,6 +54,8 @@ struct ShardHandle {
     bytes_in_flight: usize,
     /// Bytes that the next batch should hold.
     bytes_fit: usize,
+    /// The next batch is not sent before.
+    next_at: Option<Instant>,
     start_at: Option<Instant>,
     backoff_ms: u64,
     records_max: usize,
@@ -83,6 +88,7 @@ impl Shards {
                 in_flight: 0,
                 bytes_in_flight: 0,
                 bytes_fit: BYTES_FIRST,
+                next_at: None,
                 start_at: None,
                 backoff_ms: BACKOFF_MS.0,
                 records_max: usize::MAX,
@@ -171,7 +177,21 @@ impl Shards {
     pub(super) fn has_room(&self, shard: usize) -> bool {
         let handle = &self.shards[shard];
         let small = handle.bytes_in_flight <= SMALL_BYTES;
-        handle.actor.is_some() && handle.in_flight < if small { IN_FLIGHT_SMALL_MAX } else { IN_FLIGHT_MAX }
+        let room = if small { IN_FLIGHT_SMALL_MAX } else { IN_FLIGHT_MAX };
+        handle.actor.is_some() && handle.in_flight < room && handle.next_at.is_none()
+    }
+
+    /// When the next shard that waits for the sake of a larger batch may have one.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        self.shards.iter().filter_map(|handle| handle.next_at).min()
+    }
+
+    /// Shards that have waited for long enough may have their next batch.
+    pub(super) fn end_waits(&mut self) {
+        let now = Instant::now();
+        for handle in &mut self.shards {
+            handle.next_at.take_if(|at| *at <= now);
+        }
     }
 
     /// Shards that run and have nothing to do.
@@ -206,6 +226,9 @@ impl Shards {
         let records = fetched.iter().map(|(_, fetched)| fetched.records.len()).sum();
         let bytes = fetched.iter().flat_map(|(_, fetched)| &fetched.records).map(|record| record.value.len()).sum();
         handle.bytes_in_flight += bytes;
+        if bytes <= SMALL_BYTES {
+            handle.next_at = Some(Instant::now() + PACE);
+        }
         let first = fetched.iter().find_map(|(place, fetched)| Some((*place, fetched.records.first()?.offset)));
         let places = fetched.iter().map(|(place, _)| *place).collect();
         let sent = Sent {
@@ -296,6 +319,7 @@ impl ShardHandle {
         self.generation += 1;
         self.in_flight = 0;
         self.bytes_in_flight = 0;
+        self.next_at = None;
         self.start_at = Some(Instant::now() + wait);
     }
 }

@@ -16,7 +16,7 @@ use super::log::{self, Ends, PAGE_BYTES, SqlResult};
 use super::shared::{Shared, WAITING_KB_MAX, closed};
 use super::slots::Slot;
 use super::{RetentionOptions, opening_error, retention};
-use crate::bus::{BusError, NewRecord, Topic};
+use crate::bus::{BusError, NewRecord, Record, Topic};
 use crate::time::Timestamp;
 
 /// Largest value, key or header of a record: far beyond any event, below what SQLite can hold.
@@ -81,6 +81,11 @@ pub(super) async fn lane_position(jobs: &mpsc::Sender<Job>, lane: String) -> Res
     let (done, result) = oneshot::channel();
     jobs.send(Job::LanePosition(lane, done)).map_err(|_| closed())?;
     result.await.map_err(|_| closed())?
+}
+
+/// True if the consumer reads this partition.
+fn is_consumed(slot: Slot) -> bool {
+    matches!(slot.topic(), Topic::Events | Topic::Rekeyed)
 }
 
 /// Bytes of a record.
@@ -204,13 +209,14 @@ impl Appender {
         }
     }
 
-    fn write(&mut self, group: Vec<Append>) {
+    fn write(&mut self, mut group: Vec<Append>) {
         if group.is_empty() {
             return;
         }
         match self.append(&group) {
             Ok(written) => {
-                let news = written.ends.iter().any(|(slot, _)| matches!(slot.topic(), Topic::Events | Topic::Rekeyed));
+                let news = written.ends.iter().any(|(slot, _)| is_consumed(*slot));
+                self.keep_tails(&mut group, &written);
                 for (slot, ends) in written.ends {
                     self.ends[self.shared.slots().index(slot)] = ends;
                     self.shared.set_high(slot, ends.high);
@@ -230,6 +236,27 @@ impl Appender {
                 for append in group {
                     let _ = append.done.send(Err(error.clone()));
                 }
+            }
+        }
+    }
+
+    /// Keeps what consumers will ask for next.
+    fn keep_tails(&self, group: &mut [Append], written: &Written) {
+        let mut tails: BTreeMap<Slot, Vec<Record>> = BTreeMap::new();
+        for (append, offsets) in group.iter_mut().zip(&written.offsets) {
+            for ((slot, record), &offset) in std::mem::take(&mut append.records).into_iter().zip(offsets) {
+                if is_consumed(slot) {
+                    let NewRecord { key, value, headers, .. } = record;
+                    let timestamp = Timestamp::MIN;
+                    tails.entry(slot).or_default().push(Record { offset, timestamp, key, value, headers });
+                }
+            }
+        }
+        for (slot, ends) in &written.ends {
+            if let Some(mut records) = tails.remove(slot) {
+                // One transaction has one time.
+                records.iter_mut().for_each(|record| record.timestamp = Timestamp::from_millis(ends.last_time));
+                self.shared.keep_tail(*slot, records);
             }
         }
     }

@@ -77,7 +77,11 @@ impl EmbeddedConsumer {
             // Most partitions have nothing new at a time; no reader thread need be asked for that.
             return Ok(Fetched { records: Vec::new(), next_offset: offset, at_end: true });
         }
-        let prefetched = self.prefetched.remove(&from).filter(|prefetch| prefetch.offset == offset);
+        let prefetched = self.prefetched.remove(&from);
+        if let Some(fetched) = self.shared.read_tail(slot, offset, bytes_max) {
+            return Ok(fetched);
+        }
+        let prefetched = prefetched.filter(|prefetch| prefetch.offset == offset);
         let mut fetched = match prefetched {
             Some(prefetch) => prefetch.result.await.map_err(|_| closed())??,
             None => self.shared.read(from, offset, bytes_max).await?,

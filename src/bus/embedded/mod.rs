@@ -17,6 +17,7 @@ mod reader;
 mod retention;
 mod shared;
 mod slots;
+mod tail;
 #[cfg(test)]
 mod tests;
 

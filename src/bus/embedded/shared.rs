@@ -11,7 +11,8 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use super::log::Ends;
 use super::reader::{Reader, ReaderJob};
 use super::slots::{Slot, Slots};
-use crate::bus::{Bounds, BusError, Fetched, TopicPartition};
+use super::tail::Tail;
+use crate::bus::{Bounds, BusError, Fetched, Record, TopicPartition};
 
 /// Records that wait to be appended may take this many KB together; further callers wait.
 pub(super) const WAITING_KB_MAX: u32 = 64 * 1024;
@@ -22,6 +23,7 @@ struct Mark {
     high: AtomicI64,
     /// 0, where nothing can be removed, until one is set.
     floor: AtomicI64,
+    tail: Tail,
 }
 
 /// Shared by all threads of one embedded bus.
@@ -100,6 +102,17 @@ impl Shared {
         self.mark(slot).high.store(high, Ordering::Release);
     }
 
+    /// Keeps records that are durable, and are made known next, for those who wait for them.
+    pub(super) fn keep_tail(&self, slot: Slot, records: Vec<Record>) {
+        self.mark(slot).tail.push(records);
+    }
+
+    /// What was appended last, if that is what is asked for.
+    pub(super) fn read_tail(&self, slot: Slot, offset: i64, bytes_max: usize) -> Option<Fetched> {
+        let mark = self.mark(slot);
+        mark.tail.read(offset, mark.high.load(Ordering::Acquire), bytes_max)
+    }
+
     pub(super) fn floor(&self, slot: Slot) -> i64 {
         self.mark(slot).floor.load(Ordering::Acquire)
     }
@@ -161,6 +174,9 @@ impl Shared {
     ) -> BoxFuture<'static, Result<Fetched, BusError>> {
         match self.slots.of(from) {
             Ok(slot) => {
+                if let Some(fetched) = self.read_tail(slot, offset, bytes_max) {
+                    return Box::pin(std::future::ready(Ok(fetched)));
+                }
                 let index = self.slots.index(slot);
                 self.on_reader(index, move |reader| reader.read(slot, offset, bytes_max))
             }

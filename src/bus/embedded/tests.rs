@@ -52,6 +52,34 @@ async fn what_was_answered_survives_a_crash() {
 }
 
 #[tokio::test]
+async fn what_is_read_from_memory_is_what_the_file_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, copy) = (directory.path().join("bus.db"), directory.path().join("copy.db"));
+    let bus = EmbeddedBus::open(&path, PARTITIONS).unwrap();
+    for round in 0..40 {
+        let mut records: Vec<_> = (0..=round % 3).map(|number| record("x".repeat(round * 50 + number))).collect();
+        records[0].key = (round % 2 == 0).then(|| Bytes::from("T1"));
+        records[0].partition = Some(0);
+        records[0].headers.push(("ce_id".to_owned(), Bytes::from(round.to_string())));
+        bus.append(records).await.unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    crash_copy(&path, &copy);
+    let from_file = EmbeddedBus::open(&copy, PARTITIONS).unwrap();
+    let high = bus.bounds(P0).await.unwrap().high;
+    assert!(high > 40);
+    for offset in 0..high {
+        let expected = from_file.read(P0, offset, usize::MAX).await.unwrap();
+        assert_eq!(bus.read(P0, offset, usize::MAX).await.unwrap(), expected, "from {offset}");
+        let one = bus.read(P0, offset, 1).await.unwrap();
+        assert_eq!(
+            (one.records.first(), one.next_offset, one.at_end),
+            (expected.records.first(), offset + 1, offset + 1 == high)
+        );
+    }
+}
+
+#[tokio::test]
 async fn closing_waits_for_what_was_accepted_and_the_place_is_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("bus.db");
