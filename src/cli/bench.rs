@@ -63,6 +63,12 @@ struct Drain {
     /// Distinct events to preload.
     #[arg(long, default_value_t = 1_000_000)]
     events: u64,
+    /// Kafka's brokers instead of the embedded bus; the topics begin with `bench-` and are left there.
+    #[arg(long, value_name = "HOST:PORT")]
+    brokers: Option<String>,
+    /// An empty database instead of SQLite: mysql://user:password@host:port/db.
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
     /// Terminals, in four stores.
     #[arg(long, default_value_t = 200)]
     terminals: u32,
@@ -108,14 +114,29 @@ pub fn run(args: &BenchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn config(directory: &Path) -> anyhow::Result<Arc<Config>> {
+fn config(directory: &Path, others: Vec<Override>) -> anyhow::Result<Arc<Config>> {
     let path = |name: &str| directory.join(name).display().to_string();
-    let flags = [
+    let mut flags = vec![
         Override::new("bus.path", "bench", path("bus.db")),
         Override::new("store.url", "bench", format!("sqlite:{}", path("store.db"))),
         Override::new("http.bind", "bench", "127.0.0.1:0"),
     ];
+    flags.extend(others);
     Ok(Arc::new(Config::load(None, &flags)?))
+}
+
+/// Bus and database as the flags say.
+fn services(args: &Drain) -> Vec<Override> {
+    let mut flags = Vec::new();
+    if let Some(brokers) = &args.brokers {
+        let name = format!("bench-{:08x}", rand::random::<u32>());
+        flags.push(Override::new("bus.kind", "bench", "kafka".to_owned()));
+        flags.push(Override::new("bus.brokers", "--brokers", brokers.clone()));
+        flags.push(Override::new("bus.topicPrefix", "bench", format!("{name}.")));
+        flags.push(Override::new("bus.group", "bench", name));
+    }
+    flags.extend(args.store.clone().map(|url| Override::new("store.url", "--store", url)));
+    flags
 }
 
 fn rig(terminals: u32, seed: u64, limit: Limit, start: Timestamp, pace: Pace) -> Rig {
@@ -140,7 +161,8 @@ fn rig(terminals: u32, seed: u64, limit: Limit, start: Timestamp, pace: Pace) ->
 }
 
 async fn measure_drain(args: &Drain, directory: &Path) -> anyhow::Result<Value> {
-    let config = config(directory)?;
+    let config = config(directory, services(args))?;
+    let filling = Instant::now();
     {
         let bus: Arc<dyn Bus> = crate::app::open_bus(&config).await?;
         let rig = rig(args.terminals, args.seed, Limit::Events(args.events), Options::DEFAULT_START, Pace::Simulated);
@@ -148,6 +170,7 @@ async fn measure_drain(args: &Drain, directory: &Path) -> anyhow::Result<Value> 
         let stop = Arc::new(AtomicBool::new(false));
         pump(rig, Speed::Unlimited, &mut sink, None::<std::io::Sink>, stop, |_| {}).await?;
     }
+    let filled = filling.elapsed().as_secs_f64();
     let options = AppOptions { until_caught_up: true, ..AppOptions::default() };
     let mut app = App::start(config, options).await.map_err(start_error)?;
     app.caught_up().await;
@@ -156,11 +179,12 @@ async fn measure_drain(args: &Drain, directory: &Path) -> anyhow::Result<Value> 
     for (name, nanos) in app.status.stages.list() {
         stages.insert(name.to_owned(), json!(nanos / events.max(1)));
     }
-    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-    let rate = events as f64 / seconds;
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    let (rate, fill_rate) = (events as f64 / seconds, args.events as f64 / filled);
     let figures = json!({
         "events": events,
         "terminals": args.terminals,
+        "filledPerSecond": fill_rate.round(),
         "derived": app.status.totals.derived.get(),
         "commits": app.status.totals.commits.get(),
         "readAgain": app.status.totals.read_again.get(),
@@ -174,7 +198,7 @@ async fn measure_drain(args: &Drain, directory: &Path) -> anyhow::Result<Value> 
 }
 
 async fn measure_latency(args: &Latency, directory: &Path) -> anyhow::Result<Value> {
-    let app = App::start(config(directory)?, AppOptions::default()).await.map_err(start_error)?;
+    let app = App::start(config(directory, Vec::new())?, AppOptions::default()).await.map_err(start_error)?;
     let address = app.address().context("the server listens")?;
     let (socket, _) = connect_async(format!("ws://{address}/ws/feed?type=pos.*")).await?;
     let (heard, mut hearing) = mpsc::unbounded_channel();

@@ -100,6 +100,9 @@ pub fn serve(state: AppState, bind: SocketAddr) -> Result<Running, ServeError> {
                     .workers(WORKERS)
                     .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)
                     .disable_signals()
+                    // The kernel would keep what is written back until the client has acknowledged what it got before, which clients
+                    // put off: 20 ms and more of a feed's latency.
+                    .tcp_nodelay(true)
                     .listen(listener);
                 match server {
                     Ok(server) => {
