@@ -255,7 +255,9 @@ impl Appender {
         for (slot, ends) in &written.ends {
             if let Some(mut records) = tails.remove(slot) {
                 // One transaction has one time.
-                records.iter_mut().for_each(|record| record.timestamp = Timestamp::from_millis(ends.last_time));
+                for record in &mut records {
+                    record.timestamp = Timestamp::from_millis(ends.last_time);
+                }
                 self.shared.keep_tail(*slot, records);
             }
         }
