@@ -48,7 +48,9 @@ pub(crate) fn rows_of_any_bus(store: &Database) -> BTreeMap<&'static str, Vec<St
         let columns = row.split(' ').filter(|column| !column.starts_with("at="));
         *row = columns.collect::<Vec<_>>().join(" ");
     }
-    tables.values_mut().for_each(|rows| rows.sort_unstable());
+    for rows in tables.values_mut() {
+        rows.sort_unstable();
+    }
     tables
 }
 
