@@ -21,7 +21,7 @@ use support::compare::assert_same;
 use support::database::Database;
 use support::derived::Derived;
 use support::results;
-use support::site::{Site, Stream};
+use support::site::{Site, Stream, at_full_size};
 
 /// The default of `bus.partitions`.
 const PARTITIONS: u32 = 8;
@@ -29,9 +29,8 @@ const PARTITIONS: u32 = 8;
 const KILLS: u32 = 20;
 
 fn stream(seed: u64) -> Stream {
-    let full = !cfg!(debug_assertions) || std::env::var_os("TILLSTREAM_FULL").is_some_and(|value| value == "1");
     // Fewer tills make the smaller stream last as long: hours, so that people log out and shifts end.
-    if full {
+    if at_full_size() {
         Stream { seed, events: 200_000, terminals_per_store: 50 }
     } else {
         Stream { seed, events: 30_000, terminals_per_store: 8 }

@@ -1,17 +1,38 @@
 //! Stock Kafka clients on both sides of the product, on a real broker: kcat, whose default partitioner is not the Java
 //! client's, writes events; a kcat that reads only what is committed sees what plugins publish; Kafka's own tool shows the
-//! group and its lag.
+//! group and its lag. And the broker goes away, if `scripts/services` started it, with the same `SERVICES_DIR`.
+#![expect(clippy::await_holding_lock, reason = "tests take turns, and each has a runtime of its own")]
+
+#[path = "kafka/away.rs"]
+mod away;
+#[path = "pipeline/chain.rs"]
+mod chain;
+mod oracle;
+#[path = "pipeline/process.rs"]
+mod process;
+#[path = "pipeline/shop.rs"]
+mod shop;
+mod support;
+#[path = "pipeline/tills.rs"]
+mod tills;
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
 const EVENTS: u64 = 3000;
 const BINARY_EVENTS: u64 = 3;
+
+/// One test of this file at a time: one takes the broker away.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 struct Installation {
     brokers: String,
@@ -75,6 +96,7 @@ impl Installation {
 
 #[test]
 fn what_kcat_writes_is_understood_and_what_plugins_publish_can_be_read_by_it() {
+    let _alone = alone();
     let Some(shop) = Installation::new() else { return };
     // Creates the topics.
     assert_eq!(shop.until_caught_up()["events"], 0);

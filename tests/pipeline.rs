@@ -3,6 +3,8 @@
 
 #[path = "pipeline/bad_input.rs"]
 mod bad_input;
+#[path = "pipeline/chain.rs"]
+mod chain;
 #[path = "pipeline/crashes.rs"]
 mod crashes;
 #[path = "pipeline/customers.rs"]
@@ -31,5 +33,7 @@ mod starting;
 mod support;
 #[path = "pipeline/switches.rs"]
 mod switches;
+#[path = "pipeline/tills.rs"]
+mod tills;
 #[path = "pipeline/time.rs"]
 mod time;

@@ -1,7 +1,5 @@
 //! The database goes away under load, again and again: nothing is lost, nothing is done twice, and memory stays bounded.
 
-use std::io::Write;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -13,39 +11,13 @@ use crate::support::compare::assert_same;
 use crate::support::database::Database;
 use crate::support::derived::Derived;
 use crate::support::results;
+use crate::support::services::Service;
 use crate::support::site::{Site, Stream};
 
 const PARTITIONS: u32 = 8;
 const STREAM: Stream = Stream { seed: 21, events: 20_000, terminals_per_store: 8 };
 /// What the process may grow by while the database is away.
 const GROWTH_BYTES_MAX: u64 = 150 << 20;
-
-/// The server as `scripts/services` started it; `None`, and it is said, if somebody else did.
-struct Server;
-
-impl Server {
-    fn of_the_scripts(what: &str) -> Option<Self> {
-        if std::env::var_os("SERVICES_DIR").is_some() {
-            return Some(Self);
-        }
-        let _ = writeln!(std::io::stderr(), "skipped: {what}: SERVICES_DIR is not set, so nothing may be restarted");
-        None
-    }
-
-    #[expect(clippy::unused_self, reason = "only who may restart the server can ask for it")]
-    fn run(&self, command: &str) {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
-        let status = Command::new(script).arg(command).status().expect("the script starts");
-        assert!(status.success(), "scripts/services {command}: {status}");
-    }
-}
-
-impl Drop for Server {
-    /// Other tests need it.
-    fn drop(&mut self) {
-        self.run("mariadb-up");
-    }
-}
 
 /// Asserts that a disturbed run on a server left what an undisturbed one left in a file.
 fn assert_identical(calm: &Site, disturbed: &Site) {
@@ -61,7 +33,9 @@ fn assert_identical(calm: &Site, disturbed: &Site) {
 fn a_database_that_is_killed_three_times_under_load_changes_nothing() {
     let _alone = alone();
     let what = "a database that is killed";
-    let (Some(database), Some(server)) = (Database::on_server(what), Server::of_the_scripts(what)) else { return };
+    let (Some(database), Some(server)) = (Database::on_server(what), Service::of_the_scripts("mariadb", what)) else {
+        return;
+    };
     let calm = Site::filled(STREAM);
     let disturbed = calm.with_same_bus().with_store(database);
     calm.catch_up(2);
@@ -70,9 +44,9 @@ fn a_database_that_is_killed_three_times_under_load_changes_nothing() {
     disturbed.catch_up_disturbed(2, || {
         if kills < 3 && disturbed.progress() > records * (kills + 1) / 4 {
             kills += 1;
-            server.run("mariadb-kill");
+            server.kill();
             std::thread::sleep(Duration::from_secs(1));
-            server.run("mariadb-up");
+            server.start();
         }
     });
     assert_eq!(kills, 3, "everything was done before the last kill");
@@ -109,7 +83,9 @@ fn rss_bytes(process: &Process) -> u64 {
 async fn while_the_database_is_away_events_are_taken_and_memory_stays_bounded_and_then_it_goes_on_by_itself() {
     let _alone = alone();
     let what = "a database that is away";
-    let (Some(database), Some(server)) = (Database::on_server(what), Server::of_the_scripts(what)) else { return };
+    let (Some(database), Some(server)) = (Database::on_server(what), Service::of_the_scripts("mariadb", what)) else {
+        return;
+    };
     let mut shop = Shop::on_a_file();
     shop.use_database(database);
     let process = Process::start(&shop);
@@ -117,7 +93,7 @@ async fn while_the_database_is_away_events_are_taken_and_memory_stays_bounded_an
     let alerts = "SELECT CAST(COUNT(*) AS CHAR) AS value FROM alerts";
     until("it works", async || shop.query(alerts) == ["1"]).await;
 
-    server.run("mariadb-kill");
+    server.kill();
     let before = rss_bytes(&process);
     let mut sequence = 1;
     let mut said = Value::Null;
@@ -139,7 +115,7 @@ async fn while_the_database_is_away_events_are_taken_and_memory_stays_bounded_an
     let grown = rss_bytes(&process).saturating_sub(before);
     assert!(grown < GROWTH_BYTES_MAX, "grown by {grown} bytes");
 
-    server.run("mariadb-up");
+    server.start();
     until("it is ready again", async || process.get("/health/ready").await.0 == 200).await;
     until("every event is decided on", async || shop.query(alerts) == [sequence.to_string()]).await;
 }

@@ -1,15 +1,14 @@
 //! Orders from the till to the third party: whatever fails between, each arrives once and ends where a person can see it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 use tillstream::bus::Topic;
 use tillstream::delivery::stub_orders::{Behaviour, StubOrders};
 
-use crate::process::{Process, command};
-use crate::shop::{Open, Shop, records, until};
+use crate::shop::{Open, Shop, until};
+use crate::tills::{keys, order, post};
 
 const SEED: u64 = 7;
 
@@ -19,21 +18,6 @@ fn third_party(behaviour: Behaviour) -> StubOrders {
 
 fn working() -> StubOrders {
     third_party(Behaviour::default())
-}
-
-fn order(terminal: &str, total: i64) -> Value {
-    json!({"storeId": "S001", "terminalId": terminal, "currency": "EUR", "total": total,
-        "items": [{"productId": "P1", "quantity": 1, "unitPrice": total}]})
-}
-
-/// Posts an order and returns status and id.
-async fn post(client: &reqwest::Client, url: &str, key: &str, order: &Value) -> reqwest::Result<(u16, Option<String>)> {
-    let request = client.post(format!("{url}/api/orders")).header("content-type", "application/json");
-    let key = HeaderValue::from_str(&format!("\"{key}\"")).expect("a key of ASCII characters");
-    let response = request.header("idempotency-key", key).body(order.to_string()).send().await?;
-    let status = response.status().as_u16();
-    let body: Value = serde_json::from_str(&response.text().await?).unwrap_or_default();
-    Ok((status, body["id"].as_str().map(ToOwned::to_owned)))
 }
 
 /// Posts orders to a server that is well, and returns their ids.
@@ -68,14 +52,6 @@ fn kinds(order: &Value) -> Vec<&str> {
     order["timeline"].as_array().expect("a list").iter().filter_map(|entry| entry["kind"].as_str()).collect()
 }
 
-async fn on_topic(open: &Open) -> Vec<String> {
-    let records = records(&*open.app.bus, Topic::OrderCreated).await;
-    records
-        .iter()
-        .map(|record| String::from_utf8_lossy(record.key.as_deref().unwrap_or_default()).into_owned())
-        .collect()
-}
-
 #[actix::test]
 async fn an_order_arrives_once_and_everybody_hears_of_it() {
     let party = working();
@@ -92,7 +68,7 @@ async fn an_order_arrives_once_and_everybody_hears_of_it() {
     let arrived: BTreeSet<&str> = received.iter().map(|order| order.id.as_str()).collect();
     assert_eq!(arrived, ids.iter().map(String::as_str).collect());
     assert!(received.iter().all(|order| order.times == 1 && order.key == order.id));
-    let mut published = on_topic(&open).await;
+    let mut published = keys(&open.records(Topic::OrderCreated).await);
     published.sort();
     assert_eq!(published, ids, "each once");
     until("the events are on the bus", async || open.published("order.delivered").await.len() == 20).await;
@@ -218,78 +194,6 @@ async fn being_caught_up_means_that_orders_have_ended() {
     assert_eq!(party.received().len(), 30);
     assert_eq!(open.query("SELECT CAST(COUNT(*) AS CHAR) AS value FROM orders WHERE status = 'SUCCESS'"), ["30"]);
     assert_eq!(open.published("order.delivered").await.len(), 30);
-    open.stop().await;
-    party.stop().await;
-}
-
-/// Tills that post orders one after the other and try each again under its key until they are told that it is there.
-pub(crate) async fn tills(
-    url: tokio::sync::watch::Receiver<String>,
-    tills: usize,
-    each: usize,
-) -> BTreeMap<String, String> {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).build().expect("a client");
-    let work = (0..tills).map(|till| {
-        let (client, url) = (client.clone(), url.clone());
-        async move {
-            let mut told = Vec::new();
-            for number in 0..each {
-                let key = format!("till-{till}-{number}");
-                let order = order(&format!("T{till}"), 100 + i64::try_from(number).expect("small"));
-                loop {
-                    let address = url.borrow().clone();
-                    match post(&client, &address, &key, &order).await {
-                        Ok((201, Some(id))) => break told.push((key, id)),
-                        Ok((409 | 503, _)) | Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-                        other => panic!("{other:?}"),
-                    }
-                }
-            }
-            told
-        }
-    });
-    futures_util::future::join_all(work).await.into_iter().flatten().collect()
-}
-
-#[actix::test]
-async fn every_order_that_a_till_was_told_of_arrives_once_however_often_the_process_is_killed() {
-    let faults = Behaviour { fail: 0.2, lose_answer: 0.15, ..Behaviour::default() };
-    let party = third_party(faults);
-    let settings = json!({"timeoutMs": 300, "attempts": 100});
-    let shop = Shop::with_plugins(&json!({"plugins": {"order-delivery": {"settings": settings}}}));
-    let shop = shop.with_orders(&party.url());
-    let start = || Process::spawn(&mut command(&shop));
-    let mut process = start();
-    let (address, addresses) = tokio::sync::watch::channel(process.url().to_owned());
-    let posting = actix::spawn(tills(addresses, 10, 60));
-    let mut kills = 0;
-    while !posting.is_finished() || kills < 5 {
-        tokio::time::sleep(Duration::from_millis(300 + 170 * (kills % 4))).await;
-        drop(process);
-        kills += 1;
-        process = start();
-        address.send_replace(process.url().to_owned());
-    }
-    let told = posting.await.expect("the tills did not give up");
-    assert_eq!(told.len(), 600);
-    until("nothing is pending", async || process.get("/api/orders/stats").await.1["counts"]["PENDING"] == 0).await;
-    let (_, stats) = process.get("/api/orders/stats").await;
-    assert_eq!(stats["counts"], json!({"PENDING": 0, "SUCCESS": 600, "FAILED": 0}), "after {kills} kills");
-    assert_eq!(stats["unpublished"], 0);
-    process.stop_by("TERM");
-
-    let ids: BTreeSet<&str> = told.values().map(String::as_str).collect();
-    assert_eq!(ids.len(), 600, "each key stands for an order of its own");
-    let stored: BTreeSet<String> = shop.query("SELECT id AS value FROM orders").into_iter().collect();
-    assert_eq!(stored.iter().map(String::as_str).collect::<BTreeSet<_>>(), ids, "nothing that nobody was told of");
-    let received = party.received();
-    assert_eq!(party.conflicts(), []);
-    assert_eq!(received.iter().map(|order| order.id.as_str()).collect::<BTreeSet<_>>(), ids);
-    assert!(received.iter().all(|order| order.key == order.id && order.processed_at.is_some()));
-    let open = shop.open().await;
-    let mut published = on_topic(&open).await;
-    published.sort();
-    assert_eq!(published, stored.into_iter().collect::<Vec<_>>(), "each once on the topic");
     open.stop().await;
     party.stop().await;
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::shop::Shop;
+use crate::support::site::binary;
 
 /// `tillstream serve`; dropping it is `kill -9`.
 pub(crate) struct Process {
@@ -17,7 +18,7 @@ pub(crate) struct Process {
 
 /// The command with the configuration of this shop and nothing of whoever runs the tests.
 pub(crate) fn command(shop: &Shop) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tillstream"));
+    let mut command = Command::new(binary());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().to_ascii_uppercase().starts_with("TILLSTREAM__") {
             command.env_remove(name);

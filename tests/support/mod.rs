@@ -7,4 +7,5 @@ pub(crate) mod compare;
 pub(crate) mod database;
 pub(crate) mod derived;
 pub(crate) mod results;
+pub(crate) mod services;
 pub(crate) mod site;

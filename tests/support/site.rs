@@ -17,8 +17,13 @@ const PATIENCE: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_millis(10);
 
 /// The binary under test: the one that Cargo has just built, unless another one is asked for.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     std::env::var_os("TILLSTREAM_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_tillstream").into(), PathBuf::from)
+}
+
+/// True if tests are to run at their full size.
+pub(crate) fn at_full_size() -> bool {
+    !cfg!(debug_assertions) || std::env::var_os("TILLSTREAM_FULL").is_some_and(|value| value == "1")
 }
 
 /// What the rig is asked for. The same stream gives the same messages, whatever they are sent to.
