@@ -1,12 +1,15 @@
 //! Stock Kafka clients on both sides of the product, on a real broker: kcat, whose default partitioner is not the Java
 //! client's, writes events; a kcat that reads only what is committed sees what plugins publish; Kafka's own tool shows the
-//! group and its lag. And the broker goes away, if `scripts/services` started it, with the same `SERVICES_DIR`.
+//! group and its lag. And broker, database and processes go away, if `scripts/services` started them, with the same
+//! `SERVICES_DIR`.
 #![expect(clippy::await_holding_lock, reason = "tests take turns, and each has a runtime of its own")]
 
 #[path = "kafka/away.rs"]
 mod away;
 #[path = "pipeline/chain.rs"]
 mod chain;
+#[path = "kafka/disturbed.rs"]
+mod disturbed;
 mod oracle;
 #[path = "pipeline/process.rs"]
 mod process;

@@ -1,7 +1,9 @@
 //! The built binary on the directory of a [`Shop`]: started, asked, stopped in good order, killed.
 #![allow(dead_code, reason = "shared by tests that each use a part of it")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,9 @@ use serde_json::Value;
 
 use crate::shop::Shop;
 use crate::support::site::binary;
+
+/// A directory in which the log of each process is kept.
+const LOGS: &str = "TILLSTREAM_TEST_LOGS";
 
 /// `tillstream serve`; dropping it is `kill -9`.
 pub(crate) struct Process {
@@ -64,9 +69,16 @@ impl Process {
             child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
             panic!("it does not start: {said}");
         }
-        // What it logs is read and forgotten, so that it never waits for a reader.
+        // What it logs is read, so that it never waits for a reader, and forgotten unless somebody wants to know.
         let mut log = child.stderr.take().expect("piped");
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let mut kept: Box<dyn Write + Send> = match std::env::var_os(LOGS) {
+            Some(directory) => {
+                let path = PathBuf::from(directory).join(format!("{}.log", child.id()));
+                Box::new(File::create(path).expect("the directory for logs is there"))
+            }
+            None => Box::new(std::io::sink()),
+        };
+        std::thread::spawn(move || std::io::copy(&mut log, &mut kept));
         Self { child, url: line.trim().to_owned() }
     }
 
