@@ -4,6 +4,7 @@
 //! [`kafka`] shares it with other processes; [`simulated`] keeps it in memory, for tests.
 
 pub mod embedded;
+mod input;
 pub mod kafka;
 pub mod partitioner;
 pub mod simulated;
@@ -18,6 +19,7 @@ use futures_util::future::BoxFuture;
 
 use crate::time::Timestamp;
 
+pub use input::InputTopic;
 pub use tail::follow;
 
 /// The topics, by the names that INTERFACES fixes.
@@ -31,17 +33,31 @@ pub enum Topic {
     OrderCreated,
     /// Compacted: active, revision, eligibility and settings of every plugin.
     Plugins,
-    /// A copy of every dead letter.
+    /// A copy of every dead letter, and those that plugins in other languages write.
     DeadLetters,
     /// Internal: what the live feed of other processes shows and no other topic holds (log lines, HTTP calls). Worthless
     /// after minutes.
     Feed,
+    /// Compacted: what plugins in other languages say of themselves.
+    Manifests,
+    /// Which members of these plugins are alive. Worthless after minutes.
+    Heartbeats,
+    /// What one such plugin gets.
+    Input(InputTopic),
 }
 
 impl Topic {
-    /// All topics.
-    pub const ALL: [Self; 6] =
-        [Self::Events, Self::Rekeyed, Self::OrderCreated, Self::Plugins, Self::DeadLetters, Self::Feed];
+    /// All topics that every installation has.
+    pub const ALL: [Self; 8] = [
+        Self::Events,
+        Self::Rekeyed,
+        Self::OrderCreated,
+        Self::Plugins,
+        Self::DeadLetters,
+        Self::Feed,
+        Self::Manifests,
+        Self::Heartbeats,
+    ];
 
     /// The topic's name, without prefix.
     #[must_use]
@@ -53,20 +69,26 @@ impl Topic {
             Self::Plugins => "pos.plugins",
             Self::DeadLetters => "pos.deadletters",
             Self::Feed => "pos.feed",
+            Self::Manifests => "pos.plugins.manifests",
+            Self::Heartbeats => "pos.plugins.heartbeats",
+            Self::Input(topic) => topic.name(),
         }
     }
 
     /// The topic of that name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|topic| topic.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|topic| topic.name() == name)
+            .or_else(|| InputTopic::from_name(name).map(Self::Input))
     }
 
     /// Partitions of this topic on a bus of `bus_partitions`: what is small has one.
     #[must_use]
     pub const fn partitions(self, bus_partitions: u32) -> u32 {
         match self {
-            Self::Plugins | Self::Feed => 1,
+            Self::Plugins | Self::Feed | Self::Manifests | Self::Heartbeats => 1,
             _ => bus_partitions,
         }
     }
@@ -74,7 +96,7 @@ impl Topic {
     /// True if only the newest record of each key matters.
     #[must_use]
     pub const fn is_compacted(self) -> bool {
-        matches!(self, Self::Plugins)
+        matches!(self, Self::Plugins | Self::Manifests)
     }
 }
 
@@ -241,6 +263,10 @@ pub trait Bus: Send + Sync + 'static {
     fn sources_are_local(&self) -> bool {
         false
     }
+
+    /// Makes sure that a plugin in another language has its topics: its input, and where others can write to this bus the
+    /// one for its state.
+    fn create_input(&self, input: InputTopic) -> BoxFuture<'static, Result<(), BusError>>;
 
     /// Joins the group that shares `pos.events` and `pos.events.rekeyed` (co-assigned: who owns partition p of one owns
     /// p of the other).

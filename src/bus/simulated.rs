@@ -14,7 +14,9 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 
 use super::partitioner::partition_of;
-use super::{Bounds, Bus, BusError, Consumer, ConsumerEvent, Fetched, NewRecord, Record, Topic, TopicPartition};
+use super::{
+    Bounds, Bus, BusError, Consumer, ConsumerEvent, Fetched, InputTopic, NewRecord, Record, Topic, TopicPartition,
+};
 use crate::time::Timestamp;
 
 /// Largest record, as on the embedded bus.
@@ -171,6 +173,9 @@ impl Shared {
                 if of.partition >= count {
                     return Err(BusError::Refused(format!("there is no {of}: the topic has {count} partitions")));
                 }
+                if matches!(of.topic, Topic::Input(_)) && !self.lock().partitions.contains_key(&of) {
+                    return Err(BusError::Refused(format!("there is no topic {}", of.topic.name())));
+                }
                 if record.value.len() > RECORD_BYTES_MAX {
                     return Err(BusError::Refused(format!(
                         "a record for {of} is larger than {RECORD_BYTES_MAX} bytes"
@@ -324,6 +329,15 @@ impl Bus for SimulatedBus {
     fn set_floor(&self, _: TopicPartition, _: i64) {}
 
     /// Joins as the only member, so that an older consumer is fenced, or on a shared bus as one of several.
+    fn create_input(&self, input: InputTopic) -> BoxFuture<'static, Result<(), BusError>> {
+        let mut state = self.shared.lock();
+        for partition in 0..self.shared.partitions {
+            let empty = || Partition { low: 0, records: Vec::new() };
+            state.partitions.entry(TopicPartition::new(Topic::Input(input), partition)).or_insert_with(empty);
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     fn consumer(&self) -> Result<Box<dyn Consumer>, BusError> {
         let id = self.shared.generation.fetch_add(1, Ordering::AcqRel) + 1;
         if self.shared.is_group {

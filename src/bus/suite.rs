@@ -67,6 +67,18 @@ pub(super) async fn records_keep_their_order_and_get_consecutive_offsets(bus: Ar
     assert_eq!(bus.bounds(P0).await.unwrap(), Bounds { low: 0, high: 2502 });
 }
 
+pub(super) async fn the_input_topic_of_a_plugin_is_there_once_it_was_made(bus: Arc<dyn Bus>) {
+    let input = super::InputTopic::of("till-anomaly").unwrap();
+    let to_input = |value: &str| NewRecord { topic: Topic::Input(input), partition: None, ..record(value.to_owned()) };
+    bus.create_input(input).await.unwrap();
+    bus.create_input(input).await.unwrap();
+    bus.append_lane("lane".to_owned(), 1, vec![to_input("a"), record("b"), to_input("c")]).await.unwrap();
+    bus.append(vec![to_input("d")]).await.unwrap();
+    let place = TopicPartition::new(Topic::Input(input), partition_of(b"T1", PARTITIONS));
+    assert_eq!(values(&read_all(&*bus, place, 0).await), ["a", "c", "d"]);
+    assert_eq!(values(&read_all(&*bus, P0, 0).await), ["b"]);
+}
+
 pub(super) async fn concurrent_calls_stay_in_one_piece(bus: Arc<dyn Bus>) {
     let calls = (0..40).map(|call| bus.append((0..30).map(|number| record(format!("{call}/{number}"))).collect()));
     let offsets = futures_util::future::try_join_all(calls).await.unwrap();
@@ -256,6 +268,7 @@ macro_rules! bus_suite {
         crate::bus::suite::bus_suite! { $open,
             records_keep_their_order_and_get_consecutive_offsets
             concurrent_calls_stay_in_one_piece
+            the_input_topic_of_a_plugin_is_there_once_it_was_made
             records_without_a_partition_go_where_the_java_client_would_put_them
             keys_values_and_headers_come_back_as_they_were
             a_lane_never_goes_back

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::bus::{Bus, Topic, TopicPartition};
 
-const TOPICS: [Topic; 3] = [Topic::Plugins, Topic::DeadLetters, Topic::Feed];
+const TOPICS: [Topic; 4] = [Topic::Plugins, Topic::DeadLetters, Topic::Feed, Topic::Heartbeats];
 const EVERY: Duration = Duration::from_mins(1);
 
 /// Moves the floors of these topics to their ends, now and then, until the process ends.

@@ -168,7 +168,7 @@ impl Reader {
                 let body = FeedBody::Event(Arc::new(event_of(record).ok()?));
                 Some(FeedItem { kind: FeedKind::Event, at: record.timestamp, body })
             }
-            Topic::Rekeyed => None,
+            Topic::Rekeyed | Topic::Manifests | Topic::Heartbeats | Topic::Input(_) => None,
         }
     }
 

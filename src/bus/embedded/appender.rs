@@ -16,7 +16,7 @@ use super::log::{self, Ends, PAGE_BYTES, SqlResult};
 use super::shared::{Shared, WAITING_KB_MAX, closed};
 use super::slots::Slot;
 use super::{RetentionOptions, opening_error, retention};
-use crate::bus::{BusError, NewRecord, Record, Topic};
+use crate::bus::{BusError, NewRecord, Record};
 use crate::time::Timestamp;
 
 /// Largest value, key or header of a record: far beyond any event, below what SQLite can hold.
@@ -81,11 +81,6 @@ pub(super) async fn lane_position(jobs: &mpsc::Sender<Job>, lane: String) -> Res
     let (done, result) = oneshot::channel();
     jobs.send(Job::LanePosition(lane, done)).map_err(|_| closed())?;
     result.await.map_err(|_| closed())?
-}
-
-/// True if the consumer reads this partition.
-fn is_consumed(slot: Slot) -> bool {
-    matches!(slot.topic(), Topic::Events | Topic::Rekeyed)
 }
 
 /// Bytes of a record.
@@ -215,7 +210,7 @@ impl Appender {
         }
         match self.append(&group) {
             Ok(written) => {
-                let news = written.ends.iter().any(|(slot, _)| is_consumed(*slot));
+                let news = written.ends.iter().any(|(slot, _)| slot.is_consumed());
                 self.keep_tails(&mut group, &written);
                 for (slot, ends) in written.ends {
                     self.ends[self.shared.slots().index(slot)] = ends;
@@ -245,7 +240,7 @@ impl Appender {
         let mut tails: BTreeMap<Slot, Vec<Record>> = BTreeMap::new();
         for (append, offsets) in group.iter_mut().zip(&written.offsets) {
             for ((slot, record), &offset) in std::mem::take(&mut append.records).into_iter().zip(offsets) {
-                if is_consumed(slot) {
+                if slot.is_consumed() {
                     let NewRecord { key, value, headers, .. } = record;
                     let timestamp = Timestamp::MIN;
                     tails.entry(slot).or_default().push(Record { offset, timestamp, key, value, headers });
@@ -264,7 +259,7 @@ impl Appender {
     }
 
     fn append(&mut self, group: &[Append]) -> Result<Written, BusError> {
-        let (slots, now) = (self.shared.slots(), Timestamp::now().as_millis());
+        let (slots, now) = (self.shared.slots().clone(), Timestamp::now().as_millis());
         self.with_connection(|this, connection| {
             log::transaction(connection, |connection| {
                 let mut open = BTreeMap::new();
@@ -356,7 +351,8 @@ impl Appender {
     }
 
     fn reopen(&mut self) -> Result<SqliteConnection, BusError> {
-        let (shared, slots) = (Arc::clone(&self.shared), self.shared.slots());
+        let shared = Arc::clone(&self.shared);
+        let slots = shared.slots();
         let sql_error = |error| bus_error(shared.path(), &error);
         let mut connection = log::open_writer(shared.path()).map_err(|error| opening_error(shared.path(), error))?;
         #[cfg(test)]

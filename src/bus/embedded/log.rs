@@ -60,6 +60,11 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS properties (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 ";
 
+/// A property, if the log has it.
+pub(super) fn stored_property(connection: &mut SqliteConnection, name: &str) -> SqlResult<Option<String>> {
+    properties::table.find(name).select(properties::value).first(connection).optional()
+}
+
 /// Opens the file for the one thread that writes.
 pub(super) fn open_writer(path: &Path) -> ConnectionResult<SqliteConnection> {
     let mut connection = establish(path)?;
@@ -135,24 +140,23 @@ pub(super) struct Ends {
 }
 
 /// Where every partition begins and ends.
-pub(super) fn ends(connection: &mut SqliteConnection, slots: Slots) -> SqlResult<Vec<Ends>> {
-    slots
-        .all()
-        .map(|slot| {
-            let of_slot = chunks::table.filter(chunks::slot.eq(slot.number()));
-            let first =
-                of_slot.order(chunks::next_offset.asc()).select(chunks::first_offset).first(connection).optional()?;
-            let last: Option<(i64, i64)> = of_slot
-                .order(chunks::next_offset.desc())
-                .select((chunks::next_offset, chunks::last_time))
-                .first(connection)
-                .optional()?;
-            let (high, last_time) = last.unwrap_or_default();
-            // The newest record of every key is still there, so nothing that matters is gone.
-            let low = if slot.topic().is_compacted() { 0 } else { first.unwrap_or_default() };
-            Ok(Ends { low, high, last_time })
-        })
-        .collect()
+pub(super) fn ends(connection: &mut SqliteConnection, slots: &Slots) -> SqlResult<Vec<Ends>> {
+    let mut all = vec![Ends::default(); slots.len()];
+    for slot in slots.all() {
+        let of_slot = chunks::table.filter(chunks::slot.eq(slot.number()));
+        let first =
+            of_slot.order(chunks::next_offset.asc()).select(chunks::first_offset).first(connection).optional()?;
+        let last: Option<(i64, i64)> = of_slot
+            .order(chunks::next_offset.desc())
+            .select((chunks::next_offset, chunks::last_time))
+            .first(connection)
+            .optional()?;
+        let (high, last_time) = last.unwrap_or_default();
+        // The newest record of every key is still there, so nothing that matters is gone.
+        let low = if slots.topic(slot).is_compacted() { 0 } else { first.unwrap_or_default() };
+        all[slots.index(slot)] = Ends { low, high, last_time };
+    }
+    Ok(all)
 }
 
 /// Bytes of all chunks.

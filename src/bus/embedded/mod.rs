@@ -31,14 +31,15 @@ use diesel::ConnectionError;
 use diesel::sqlite::SqliteConnection;
 use futures_util::future::BoxFuture;
 
-use super::{Bounds, Bus, BusError, Consumer, Fetched, NewRecord, TopicPartition};
+use super::{Bounds, Bus, BusError, Consumer, Fetched, InputTopic, NewRecord, TopicPartition};
 use crate::time::Timestamp;
 use appender::{Appender, Job};
 use checkpoint::Checkpointer;
 use consumer::EmbeddedConsumer;
+use log::SqlResult;
 use reader::ReaderJob;
 use shared::Shared;
-use slots::Slots;
+use slots::{INPUTS_MAX, Slots};
 
 /// How long the log is kept. Nothing at or above a partition's floor is removed, whatever its age and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +101,8 @@ impl EmbeddedBus {
         let lock = lock::lock(path)?;
         let mut writer = log::open_writer(path).map_err(|error| opening_error(path, error))?;
         let identity = check_properties(&mut writer, path, partitions)?;
-        let ends = log::ends(&mut writer, slots).map_err(|error| error::bus_error(path, &error))?;
+        load_inputs(&mut writer, &slots).map_err(|error| error::bus_error(path, &error))?;
+        let ends = log::ends(&mut writer, &slots).map_err(|error| error::bus_error(path, &error))?;
         let total_bytes = log::total_bytes(&mut writer).map_err(|error| error::bus_error(path, &error))?;
 
         let (reader_senders, reader_receivers): (Vec<_>, Vec<_>) =
@@ -173,6 +175,42 @@ fn opening_error(path: &Path, error: ConnectionError) -> BusError {
             path.display()
         )),
     }
+}
+
+/// Name of the property that holds the name of an input topic.
+fn input_property(index: usize) -> String {
+    format!("input.{index}")
+}
+
+/// The input topics that the log has got so far.
+fn load_inputs(writer: &mut SqliteConnection, slots: &Slots) -> SqlResult<()> {
+    for index in 0..INPUTS_MAX {
+        let Some(topic) = log::stored_property(writer, &input_property(index))?.and_then(|name| InputTopic::of(&name))
+        else {
+            break;
+        };
+        slots.inputs_mut().push(topic);
+    }
+    Ok(())
+}
+
+/// Adds an input topic, unless it is there.
+fn add_input(shared: &Shared, input: InputTopic) -> Result<(), BusError> {
+    let mut inputs = shared.slots().inputs_mut();
+    if inputs.contains(&input) {
+        return Ok(());
+    }
+    if inputs.len() == INPUTS_MAX {
+        return Err(BusError::Refused(format!(
+            "the embedded bus has room for {INPUTS_MAX} plugins in other languages"
+        )));
+    }
+    let path = shared.path();
+    let mut connection = log::open_reader(path).map_err(|error| opening_error(path, error))?;
+    log::property(&mut connection, &input_property(inputs.len()), input.plugin())
+        .map_err(|error| error::bus_error(path, &error))?;
+    inputs.push(input);
+    Ok(())
 }
 
 /// Checks format and partition count and returns the identity, which a new log gets here.
@@ -254,6 +292,17 @@ impl Bus for EmbeddedBus {
         if let Ok(slot) = self.shared.slots().of(of) {
             self.shared.set_floor(slot, offset);
         }
+    }
+
+    fn create_input(&self, input: InputTopic) -> BoxFuture<'static, Result<(), BusError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            if shared.slots().inputs().contains(&input) {
+                return Ok(());
+            }
+            let adding = tokio::task::spawn_blocking(move || add_input(&shared, input)).await;
+            adding.map_err(|error| BusError::Unavailable(error.to_string()))?
+        })
     }
 
     /// One process owns all partitions.

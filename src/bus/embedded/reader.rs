@@ -63,7 +63,7 @@ impl Reader {
 
     pub(super) fn read(&mut self, slot: Slot, offset: i64, bytes_max: usize) -> Result<Fetched, BusError> {
         let shared = Arc::clone(&self.shared);
-        let partition = slot.partition();
+        let partition = shared.slots().partition(slot);
         let bounds = shared.bounds(slot);
         let gone = |low| ReadError::Bus(BusError::Gone { partition, offset, low });
         if offset > bounds.high {
@@ -119,7 +119,7 @@ fn decode(
     out: &mut Vec<Record>,
 ) -> Result<usize, BusError> {
     chunk::read(first_offset, first_time, data, from, out).map_err(|error| {
-        let place = format!("{} at offset {first_offset}: {error}", slot.partition());
+        let place = format!("{} at offset {first_offset}: {error}", shared.slots().partition(slot));
         BusError::Misconfigured(damaged(&shared.path().display().to_string(), &place))
     })
 }

@@ -38,7 +38,7 @@ pub(super) fn step(
         if floor <= 0 {
             continue;
         }
-        if slot.topic().is_compacted() {
+        if shared.slots().topic(slot).is_compacted() {
             step.bytes += compaction::compact(connection, slot, floor.min(high))?;
         } else {
             let oldest = log::oldest(connection, slot, floor.min(high - 1), STEP_CHUNKS)?;

@@ -60,8 +60,8 @@ impl Shared {
             generation: AtomicU64::new(0),
             wal_pages_left: AtomicI64::new(0),
         };
-        for slot in slots.all() {
-            let end = &ends[slots.index(slot)];
+        for slot in shared.slots.all() {
+            let end = &ends[shared.slots.index(slot)];
             shared.mark(slot).low.store(end.low, Ordering::Release);
             shared.mark(slot).high.store(end.high, Ordering::Release);
         }
@@ -76,8 +76,8 @@ impl Shared {
         &self.path
     }
 
-    pub(super) const fn slots(&self) -> Slots {
-        self.slots
+    pub(super) const fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     pub(super) fn identity(&self) -> &str {

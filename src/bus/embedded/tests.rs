@@ -291,3 +291,23 @@ async fn an_append_whose_caller_went_away_disturbs_nobody() {
     let offset = bus.append(vec![record("patient")]).await.unwrap()[0];
     assert_eq!(read_all(&*bus, P0, offset).await.len(), 1);
 }
+
+#[tokio::test]
+async fn input_topics_are_there_again_after_a_restart_and_have_their_limit() {
+    let (directory, bus) = fresh();
+    let input = |number: usize| crate::bus::InputTopic::of(&format!("plugin-{number}")).unwrap();
+    for number in 0..INPUTS_MAX {
+        bus.create_input(input(number)).await.unwrap();
+    }
+    let refused = bus.create_input(input(INPUTS_MAX)).await.unwrap_err();
+    assert!(matches!(refused, BusError::Refused(_)), "{refused}");
+    let place = |number| TopicPartition::new(Topic::Input(input(number)), 0);
+    let to = |number, value: &'static str| NewRecord { topic: Topic::Input(input(number)), ..record(value) };
+    bus.append(vec![to(3, "three"), to(INPUTS_MAX - 1, "last")]).await.unwrap();
+    drop(bus);
+    let bus = EmbeddedBus::open(directory.path().join("bus.db"), PARTITIONS).unwrap();
+    bus.append(vec![to(3, "again")]).await.unwrap();
+    assert_eq!(read_all(&*bus, place(3), 0).await.len(), 2);
+    assert_eq!(read_all(&*bus, place(INPUTS_MAX - 1), 0).await.len(), 1);
+    assert!(bus.append(vec![to(INPUTS_MAX, "nobody")]).await.unwrap_err().to_string().contains("no topic"));
+}

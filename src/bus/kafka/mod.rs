@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{Bounds, Bus, BusError, Consumer, Fetched, NewRecord, Tail, Topic, TopicPartition};
+use super::{Bounds, Bus, BusError, Consumer, Fetched, InputTopic, NewRecord, Tail, Topic, TopicPartition};
 use crate::time::Timestamp;
 use appender::Appender;
 use consumer::KafkaConsumer;
@@ -159,6 +159,12 @@ impl Bus for KafkaBus {
     /// now and then, so that Kafka's own tools show the lag.
     fn set_floor(&self, of: TopicPartition, offset: i64) {
         self.processed.set(of, offset);
+    }
+
+    fn create_input(&self, input: InputTopic) -> BoxFuture<'static, Result<(), BusError>> {
+        let (options, names) = (Arc::clone(&self.options), self.names.clone());
+        let (client, last_error) = self.reader.client_and_errors();
+        Box::pin(blocking(move || topics::ensure_input(&options, &names, input, &client, &last_error)))
     }
 
     fn consumer(&self) -> Result<Box<dyn Consumer>, BusError> {

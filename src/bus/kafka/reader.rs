@@ -93,6 +93,11 @@ impl Reader {
         Ok(Self { committed, watermarks, names, last_error, jobs: Some(jobs), thread: Some(thread) })
     }
 
+    /// The client that sees only what is committed, with what went wrong last, for work on a thread of its own.
+    pub(super) fn client_and_errors(&self) -> (Arc<BaseConsumer<Context>>, LastError) {
+        (Arc::clone(&self.committed), self.last_error.clone())
+    }
+
     /// The client that sees only what is committed.
     pub(super) fn client(&self) -> &BaseConsumer<Context> {
         &self.committed

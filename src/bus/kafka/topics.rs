@@ -1,6 +1,7 @@
 //! The topics: created where they are missing, refused where they do not fit.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -12,7 +13,8 @@ use super::context::{Context, LastError};
 use super::error::{bus_error, by_code};
 use super::options::{KafkaOptions, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES};
 use super::records::number;
-use crate::bus::{BusError, Topic};
+use crate::bus::input::keep;
+use crate::bus::{BusError, InputTopic, Topic};
 
 /// How long the brokers may take for each question at the start.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,18 +27,44 @@ const LOG_APPEND_TIME: &str = "LogAppendTime";
 
 /// The topics' names on the brokers, prefix included.
 #[derive(Debug, Clone)]
-pub(super) struct TopicNames(Arc<[String]>);
+pub(super) struct TopicNames(Arc<Names>);
+
+#[derive(Debug)]
+struct Names {
+    fixed: Vec<String>,
+    prefix: String,
+    /// Input topics that were asked for.
+    inputs: RwLock<HashMap<InputTopic, &'static str>>,
+}
 
 impl TopicNames {
     /// The names with a prefix.
     pub(super) fn new(options: &KafkaOptions) -> Self {
-        Self(Topic::ALL.into_iter().map(|topic| options.topic_name(topic)).collect())
+        let fixed = Topic::ALL.into_iter().map(|topic| options.topic_name(topic)).collect();
+        Self(Arc::new(Names { fixed, prefix: options.topic_prefix.clone(), inputs: RwLock::default() }))
     }
 
     /// The name of a topic.
     pub(super) fn get(&self, topic: Topic) -> &str {
+        if let Topic::Input(input) = topic {
+            return self.input(input);
+        }
         let index = Topic::ALL.iter().position(|known| *known == topic).expect("all topics are listed");
-        &self.0[index]
+        &self.0.fixed[index]
+    }
+
+    fn input(&self, input: InputTopic) -> &'static str {
+        if let Some(name) = self.0.inputs.read().unwrap_or_else(PoisonError::into_inner).get(&input) {
+            return name;
+        }
+        let name = keep(format!("{}{}", self.0.prefix, input.name()));
+        self.0.inputs.write().unwrap_or_else(PoisonError::into_inner).insert(input, name);
+        name
+    }
+
+    /// The name of the topic where a plugin keeps its state.
+    fn state_of(&self, input: InputTopic) -> String {
+        format!("{}pos.plugins.{}.state", self.0.prefix, input.plugin())
     }
 }
 
@@ -123,17 +151,63 @@ fn create(
             .set("message.timestamp.type", LOG_APPEND_TIME)
             .set("max.message.bytes", &bytes_max);
         match topic {
-            Topic::Plugins => new.set("cleanup.policy", "compact"),
+            Topic::Plugins | Topic::Manifests => new.set("cleanup.policy", "compact"),
             Topic::Rekeyed => new.set("cleanup.policy", "delete").set("retention.ms", &rekeyed_ms),
-            Topic::Feed => new.set("cleanup.policy", "delete").set("retention.ms", FEED_MS).set("segment.ms", FEED_MS),
-            Topic::Events | Topic::OrderCreated | Topic::DeadLetters => {
+            Topic::Feed | Topic::Heartbeats => {
+                new.set("cleanup.policy", "delete").set("retention.ms", FEED_MS).set("segment.ms", FEED_MS)
+            }
+            Topic::Events | Topic::OrderCreated | Topic::DeadLetters | Topic::Input(_) => {
                 new.set("cleanup.policy", "delete").set("retention.ms", &events_ms)
             }
         }
     });
     let new_topics: Vec<_> = new_topics.collect();
+    create_all(&new_topics, admin, last_error)
+}
+
+/// Creates the topics of a plugin in another language where they are missing. Blocks.
+///
+/// # Errors
+/// If one does not fit, or the brokers do not answer.
+pub(super) fn ensure_input(
+    options: &KafkaOptions,
+    names: &TopicNames,
+    input: InputTopic,
+    client: &BaseConsumer<Context>,
+    last_error: &LastError,
+) -> Result<(), BusError> {
+    let topic = Topic::Input(input);
+    let (name, state) = (names.get(topic), names.state_of(input));
+    let (has_input, state_count) =
+        (partitions_of(client, name, last_error)?, partitions_of(client, &state, last_error)?);
+    for (name, count) in [(name, has_input), (state.as_str(), state_count)] {
+        count.map_or(Ok(()), |count| check_count(options, name, topic, count))?;
+    }
+    if has_input.is_some() && state_count.is_some() {
+        return Ok(());
+    }
+    let admin: AdminClient<Context> =
+        AdminClient::from_config_and_context(&options.admin(), Context::new("admin", last_error))
+            .map_err(|error| bus_error("creating topics", &error, last_error))?;
+    if state_count.is_none() {
+        let replication = TopicReplication::Fixed(options.replication_factor);
+        let new = NewTopic::new(&state, number(options.partitions), replication).set("cleanup.policy", "compact");
+        create_all(&[new], &admin, last_error)?;
+    }
+    if has_input.is_none() {
+        create(options, names, &[topic], &admin, last_error)?;
+        await_topics(options, names, &[topic], client, last_error)?;
+    }
+    Ok(())
+}
+
+fn create_all(
+    new_topics: &[NewTopic<'_>],
+    admin: &AdminClient<Context>,
+    last_error: &LastError,
+) -> Result<(), BusError> {
     let admin_options = AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
-    let created = futures_executor(admin.create_topics(&new_topics, &admin_options));
+    let created = futures_executor(admin.create_topics(new_topics, &admin_options));
     for result in created.map_err(|error| bus_error("creating topics", &error, last_error))? {
         match result {
             Ok(name) => tracing::info!(topic = name, "topic created"),
