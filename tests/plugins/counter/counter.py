@@ -1,0 +1,34 @@
+"""The smallest plugin with a state: counts, publishes every so many, fails when it is told to."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tillstream import Event, Later, Publish, State, plugin, setting
+
+
+@dataclass(frozen=True)
+class Settings:
+    every: int = setting(1, "Every", "So many events make one report", minimum=1)
+    label: str = setting("", "Label")
+
+
+@plugin(
+    "counter",
+    version="1.0.0",
+    description="Counts the items of each till.",
+    scope="terminal",
+    event_types=["pos.basket.item_added"],
+    settings=Settings,
+)
+def counter(state: State, settings: Settings, event: Event) -> Iterator[Publish]:
+    state["count"] = state.get("count", 0) + 1
+    if event.data.get("productId") == "FAIL":
+        raise ValueError("told to fail")
+    if event.data.get("productId") == "LATER" and settings.label != "now":
+        raise Later(60, "told to wait")
+    if state["count"] % settings.every == 0:
+        yield Publish("plugin.counter.counted", {"count": state["count"], "label": settings.label})
+
+
+if __name__ == "__main__":
+    counter.run()
