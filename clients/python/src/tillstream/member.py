@@ -234,7 +234,6 @@ class _Life:
         """Works on what waits, for a while, and commits it."""
         until = time.monotonic() + self._options.batch_seconds
         done: dict[int, int] = {}
-        handled = 0
         # Another partition begins each time, so that nobody who is slow keeps the others away.
         self._turns += 1
         numbers = sorted(self._waiting)
@@ -258,7 +257,6 @@ class _Life:
                         self._held[number] = time.monotonic() + later.seconds
                         self._heartbeat.waiting(later.reason)
                         break
-                    handled += 1
                     if failure is not None:
                         log.warning("%s cannot handle %s/%d: %r", self._plugin.name, number, record.offset, failure)
                     self._heartbeat.handled(failure)
