@@ -330,17 +330,18 @@ impl Dispatcher {
         let host = &self.hosts[&request.service];
         let timeout = Duration::from_millis(request.timeout_ms);
         let _slot = host.slots.acquire().await.expect("the semaphore is never closed");
-        if !host.breaker().admits(Instant::now(), timeout) {
+        let begun = Instant::now();
+        if !host.breaker().admits(begun, timeout) {
             return Err(CallError::CircuitOpen);
         }
         let result = http_call::get(&self.client, &address, timeout, &request.keep).await;
         match result {
             Err(error) if error.is_fault_of_host() => {
-                if host.breaker().failed(Instant::now()) {
+                if host.breaker().failed(begun, Instant::now()) {
                     tracing::warn!(service = ?request.service, cause = error.cause(), "too many calls failed: paused");
                 }
             }
-            _ => host.breaker().succeeded(),
+            _ => host.breaker().succeeded(Instant::now()),
         }
         result
     }

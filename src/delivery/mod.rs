@@ -4,6 +4,7 @@ pub mod breaker;
 mod cache;
 pub mod dispatcher;
 pub mod evidence;
+pub mod expiry;
 mod http_call;
 pub mod leases;
 mod notice;
@@ -24,6 +25,9 @@ use dispatcher::Dispatcher;
 pub use notice::HttpNotice;
 use relay::Relay;
 
+use crate::bus::BusError;
+use crate::store::StoreError;
+
 /// What delivers in this process, for those who want to know how it fares.
 #[derive(Debug, Clone, Default)]
 pub struct Delivery {
@@ -31,6 +35,15 @@ pub struct Delivery {
     pub relay: Option<Arc<Relay>>,
     /// Present with role `dispatcher`.
     pub dispatcher: Option<Arc<Dispatcher>>,
+}
+
+/// What stops a pass over what waits between store and bus.
+#[derive(Debug, thiserror::Error)]
+enum PassError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
 }
 
 /// How long to wait until what other processes may have written is looked for again: often while there is work, seldom

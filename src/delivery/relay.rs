@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use tokio::sync::Notify;
 
 use super::leases::Leases;
-use super::{Backoff, Patience};
+use super::{Backoff, PassError, Patience};
 use crate::bus::{Bus, BusError, NewRecord};
 use crate::store::{OutboxRow, Store, StoreError};
 use crate::time::Timestamp;
@@ -86,15 +86,6 @@ impl std::fmt::Debug for Relay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Relay").field("figures", &self.figures()).finish_non_exhaustive()
     }
-}
-
-/// What stops a pass.
-#[derive(Debug, thiserror::Error)]
-enum PassError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Bus(#[from] BusError),
 }
 
 impl Relay {

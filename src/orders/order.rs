@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::currencies;
 use crate::event::{Amount, Currency, EventType, Id, NewEvent, Quantity, Source, looks_like_card_number};
 use crate::plugins::validate::read;
-use crate::store::OrderStatus;
+use crate::store::{OrderStatus, StoredOrder};
 use crate::stores::FieldError;
 use crate::time::Timestamp;
 
@@ -313,6 +313,19 @@ pub struct OrderEvent<'a> {
     pub store_id: &'a str,
     /// The terminal that the order came from.
     pub terminal_id: &'a str,
+}
+
+/// `order.created` in structured JSON: the same bytes whenever it is asked for.
+#[must_use]
+pub fn created_event(order: &StoredOrder) -> Bytes {
+    let event = OrderEvent {
+        kind: EventType::OrderCreated,
+        id: &order.id,
+        at: order.created_at,
+        store_id: &order.store_id,
+        terminal_id: &order.terminal_id,
+    };
+    event.to_bytes(&order.document, accepted(&order.id, order.created_at))
 }
 
 /// Source of `order.created`.

@@ -18,14 +18,12 @@ use super::{Addressee, Placed, routes};
 use crate::bus::partitioner::partition_of;
 use crate::bus::{NewRecord, Record, Topic, TopicPartition};
 use crate::effect::Position;
-use crate::event::{DeadLetterReplay, Event, EventClass, EventData, EventError, Scope, redact, stable_id};
-use crate::store::model::{DeadLetter, DeadLetterStatus, WindowRow};
+use crate::event::{DeadLetterReplay, Event, EventClass, EventData, EventError, Scope};
+use crate::store::model::{DeadLetter, WindowRow};
 use crate::time::Timestamp;
 
 /// An event cannot move the clock further than this beyond the time at which the bus received it.
 const AHEAD_OF_BUS_MS: i64 = 2000;
-/// Bytes of a dead letter that are kept.
-const DEAD_LETTER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// A record that has been looked at once.
 #[derive(Debug)]
@@ -422,30 +420,8 @@ impl SourcePartition {
         self.dead_letter(record, &record.value, (error.reason.as_str(), error.field.clone(), error.message.clone()))
     }
 
-    fn dead_letter(
-        &self,
-        record: &Record,
-        bytes: &[u8],
-        (reason, field, message): (&str, Option<String>, String),
-    ) -> DeadLetter {
-        let place = TopicPartition::new(Topic::Events, self.partition);
-        let kept = &bytes[..bytes.len().min(DEAD_LETTER_BYTES_MAX)];
-        DeadLetter {
-            id: stable_id(&["dead_letter", &place.to_string(), &record.offset.to_string(), "", ""]),
-            at: record.timestamp,
-            status: DeadLetterStatus::Open,
-            reason: reason.to_owned(),
-            field,
-            message,
-            plugin: None,
-            entity: None,
-            partition: place,
-            offset: record.offset,
-            clock: self.clock,
-            key: record.key.clone(),
-            bytes: Bytes::from(redact(kept)),
-            attempts: 1,
-        }
+    fn dead_letter(&self, record: &Record, bytes: &[u8], fault: (&str, Option<String>, String)) -> DeadLetter {
+        DeadLetter::of_record(TopicPartition::new(Topic::Events, self.partition), record, bytes, self.clock, fault)
     }
 }
 

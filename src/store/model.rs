@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::bus::{NewRecord, Topic, TopicPartition};
+use crate::bus::{self, NewRecord, Topic, TopicPartition};
 use crate::effect::{HttpEffect, Record};
-use crate::event::Scope;
+use crate::event::{Scope, redact, stable_id};
 use crate::stores::FieldError;
 use crate::time::Timestamp;
 
@@ -124,7 +124,41 @@ pub struct DeadLetter {
     pub attempts: u32,
 }
 
+/// Bytes of a dead letter that are kept.
+const DEAD_LETTER_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 impl DeadLetter {
+    /// A record that could not be processed, before any plugin had it. `bytes` is the event as it is kept, and what is
+    /// wrong with it is told by a reason, the field at fault, and a message.
+    #[must_use]
+    pub fn of_record(
+        place: TopicPartition,
+        record: &bus::Record,
+        bytes: &[u8],
+        clock: Timestamp,
+        (reason, field, message): (&str, Option<String>, String),
+    ) -> Self {
+        // Masked before it is cut: half a card number would no longer look like one.
+        let mut bytes = redact(bytes);
+        bytes.truncate(DEAD_LETTER_BYTES_MAX);
+        Self {
+            id: stable_id(&["dead_letter", &place.to_string(), &record.offset.to_string(), "", ""]),
+            at: record.timestamp,
+            status: DeadLetterStatus::Open,
+            reason: reason.to_owned(),
+            field,
+            message,
+            plugin: None,
+            entity: None,
+            partition: place,
+            offset: record.offset,
+            clock,
+            key: record.key.clone(),
+            bytes: Bytes::from(bytes),
+            attempts: 1,
+        }
+    }
+
     /// The copy for other consumers, on `pos.deadletters`.
     #[must_use]
     pub fn copy(&self) -> NewRecord {
@@ -246,4 +280,27 @@ pub struct AuditEntry {
     pub new: Option<serde_json::Value>,
     /// Why, in the person's words.
     pub reason: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_number_across_the_end_of_what_is_kept_is_masked() {
+        let mut value = vec![b'x'; DEAD_LETTER_BYTES_MAX - 12];
+        value.extend_from_slice(b"4111111111111111");
+        let record = bus::Record {
+            offset: 1,
+            timestamp: Timestamp::MIN,
+            key: None,
+            value: Bytes::from(value),
+            headers: Vec::new(),
+        };
+        let place = TopicPartition::new(Topic::Events, 0);
+        let fault = ("not_json", None, "no".to_owned());
+        let letter = DeadLetter::of_record(place, &record, &record.value, Timestamp::MIN, fault);
+        assert_eq!(letter.bytes.len(), DEAD_LETTER_BYTES_MAX);
+        assert!(letter.bytes.ends_with(b"x************"), "{:?}", &letter.bytes[DEAD_LETTER_BYTES_MAX - 20..]);
+    }
 }

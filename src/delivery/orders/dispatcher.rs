@@ -15,8 +15,8 @@ use super::third_party::{Answer, ThirdParty};
 use crate::control::Snapshot;
 use crate::delivery::breaker::Breaker;
 use crate::delivery::{Backoff, HttpNotice};
-use crate::event::{Event, EventType};
-use crate::orders::order::{OrderEvent, accepted, delivery_body};
+use crate::event::Event;
+use crate::orders::order::{created_event, delivery_body};
 use crate::plugins::Plugin;
 use crate::plugins::order_delivery::{Next, OrderDelivery, Outcome, Settings, decide};
 use crate::store::{AttemptRecord, ClaimRequest, ClaimedOrder, Settled, Settlement, Turn};
@@ -207,11 +207,11 @@ impl OrderDispatcher {
 
     /// An order that the plugin's eligibility does not let through.
     fn held(&self, claimed: &ClaimedOrder, snapshot: &Snapshot) -> Option<Settled> {
-        let event = created_event(claimed);
+        let event = Event::parse(&created_event(&claimed.order));
         let qualifies = match &event {
             Ok(event) => snapshot.eligibility::<OrderDelivery>().qualifies(event, snapshot.stores()),
             // It was an event when it was read from the bus; should it be none in this version, people must see it.
-            Err(error) => Err(error.clone()),
+            Err(error) => Err(error.to_string()),
         };
         match qualifies {
             Ok(true) => return None,
@@ -263,19 +263,6 @@ fn lock(breaker: &Mutex<Breaker>) -> MutexGuard<'_, Breaker> {
     breaker.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn created_event(claimed: &ClaimedOrder) -> Result<Event, String> {
-    let order = &claimed.order;
-    let event = OrderEvent {
-        kind: EventType::OrderCreated,
-        id: &order.id,
-        at: order.created_at,
-        store_id: &order.store_id,
-        terminal_id: &order.terminal_id,
-    };
-    Event::parse(&event.to_bytes(&order.document, accepted(&order.id, order.created_at)))
-        .map_err(|error| error.to_string())
-}
-
 fn notice(one: &Settled, attempt: AttemptRecord) -> HttpNotice {
     let order = &one.claimed.order;
     let error = match &one.settlement {
@@ -316,7 +303,7 @@ impl Attempt {
         let answer = self.ask(timeout).await;
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         // A failure that opens the breaker, or comes while it is open, says nothing about this order.
-        let host_is_away = self.report(&answer.outcome);
+        let host_is_away = self.report(&answer.outcome, begun);
         let record = AttemptRecord { at, status: answer.status, duration_ms };
         let settlement = self.settlement(answer, probing || host_is_away);
         self.settled(Some(record), settlement)
@@ -335,11 +322,11 @@ impl Attempt {
     }
 
     /// True if the third party counts as away now.
-    fn report(&self, outcome: &Outcome) -> bool {
+    fn report(&self, outcome: &Outcome, begun: Instant) -> bool {
         let mut breaker = lock(&self.breaker);
         if !outcome.is_fault_of_host() {
-            breaker.succeeded();
-        } else if breaker.failed(Instant::now()) {
+            breaker.succeeded(Instant::now());
+        } else if breaker.failed(begun, Instant::now()) {
             tracing::warn!(?outcome, "the third party for orders does not work: paused, no attempts are spent");
         }
         breaker.probes_at().is_some()

@@ -12,12 +12,12 @@ use bytes::Bytes;
 
 use super::OrderContext;
 use crate::bus::{BusError, Record, Topic, TopicPartition};
-use crate::delivery::Backoff;
-use crate::event::{Event, EventData, redact, stable_id};
+use crate::delivery::{Backoff, PassError};
+use crate::event::{Event, EventData};
 use crate::feed::{FeedBody, FeedItem, FeedKind};
 use crate::plugins::Plugin;
 use crate::plugins::order_delivery::OrderDelivery as OrderDeliveryPlugin;
-use crate::store::model::{Commit, DeadLetter, DeadLetterStatus, OutboxRow, PartitionCommit, PartitionRow};
+use crate::store::model::{Commit, DeadLetter, OutboxRow, PartitionCommit, PartitionRow};
 use crate::store::{OrderDelivery, StoreError};
 use crate::time::Timestamp;
 
@@ -28,14 +28,6 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Du
 /// Reads orders from the bus.
 pub struct Intake {
     context: OrderContext,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum PassError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Bus(#[from] BusError),
 }
 
 /// What one pass has read of all partitions.
@@ -203,29 +195,14 @@ impl Batch {
                     };
                     self.orders.push((delivery, Arc::new(event)));
                 }
-                _ => self.refuse(place, record, "not_an_order", None, "is no order.created of Tillstream".to_owned()),
+                _ => self.refuse(place, record, ("not_an_order", None, "is no order.created of Tillstream".to_owned())),
             },
-            Err(error) => self.refuse(place, record, error.reason.as_str(), error.field.clone(), error.message),
+            Err(error) => self.refuse(place, record, (error.reason.as_str(), error.field.clone(), error.message)),
         }
     }
 
-    fn refuse(&mut self, place: TopicPartition, record: &Record, reason: &str, field: Option<String>, message: String) {
-        self.dead_letters.push(DeadLetter {
-            id: stable_id(&["dead_letter", &place.to_string(), &record.offset.to_string(), "", ""]),
-            at: record.timestamp,
-            status: DeadLetterStatus::Open,
-            reason: reason.to_owned(),
-            field,
-            message,
-            plugin: None,
-            entity: None,
-            partition: place,
-            offset: record.offset,
-            clock: record.timestamp,
-            key: record.key.clone(),
-            bytes: Bytes::from(redact(&record.value)),
-            attempts: 1,
-        });
+    fn refuse(&mut self, place: TopicPartition, record: &Record, fault: (&str, Option<String>, String)) {
+        self.dead_letters.push(DeadLetter::of_record(place, record, &record.value, record.timestamp, fault));
     }
 
     /// Orders that nobody has accepted become dead letters: somebody else has written to the topic, or the store is an
@@ -251,7 +228,7 @@ impl Batch {
             };
             let message = "no such order was accepted here; discard it, or post it to /api/orders".to_owned();
             let place = TopicPartition::new(Topic::OrderCreated, delivery.partition);
-            self.refuse(place, &record, "unknown_order", None, message);
+            self.refuse(place, &record, ("unknown_order", None, message));
         }
         Ok(())
     }

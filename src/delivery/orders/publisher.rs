@@ -12,9 +12,8 @@ use bytes::Bytes;
 
 use super::OrderContext;
 use crate::bus::{BusError, NewRecord, Topic};
-use crate::delivery::Backoff;
-use crate::event::EventType;
-use crate::orders::order::{OrderEvent, accepted};
+use crate::delivery::{Backoff, PassError};
+use crate::orders::order::created_event;
 use crate::pipeline::source::content_type;
 use crate::store::{PublishBatch, StoreError, StoredOrder};
 use crate::time::Timestamp;
@@ -33,14 +32,6 @@ const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Du
 pub struct Publisher {
     context: OrderContext,
     owner: String,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum PassError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Bus(#[from] BusError),
 }
 
 /// What a run knows.
@@ -175,18 +166,11 @@ impl Publisher {
 }
 
 fn record(order: &StoredOrder) -> NewRecord {
-    let event = OrderEvent {
-        kind: EventType::OrderCreated,
-        id: &order.id,
-        at: order.created_at,
-        store_id: &order.store_id,
-        terminal_id: &order.terminal_id,
-    };
     NewRecord {
         topic: Topic::OrderCreated,
         partition: None,
         key: Some(Bytes::copy_from_slice(order.id.as_bytes())),
-        value: event.to_bytes(&order.document, accepted(&order.id, order.created_at)),
+        value: created_event(order),
         headers: vec![content_type()],
     }
 }

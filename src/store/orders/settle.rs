@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{ClaimRequest, OrderStatus, Settled, Settlement, StoredOrder};
 use crate::bus::{NewRecord, Topic, TopicPartition};
 use crate::event::{EventType, stable_id};
-use crate::orders::order::{OrderEvent, Progress, accepted};
+use crate::orders::order::{OrderEvent, Progress, created_event};
 use crate::pipeline::source::content_type;
 use crate::plugins::Plugin;
 use crate::plugins::order_delivery::{self, OrderDelivery};
@@ -77,13 +77,6 @@ pub(super) fn ended_records(
 /// The dead letter of an order that came to nothing.
 pub(super) fn ended_letter(one: &Settled, order: &StoredOrder, now: Timestamp) -> Option<DeadLetter> {
     let Settlement::Failed { reason, error } = &one.settlement else { return None };
-    let created = OrderEvent {
-        kind: EventType::OrderCreated,
-        id: &order.id,
-        at: order.created_at,
-        store_id: &order.store_id,
-        terminal_id: &order.terminal_id,
-    };
     Some(DeadLetter {
         id: order_delivery::dead_letter_id(&order.id),
         at: now,
@@ -97,7 +90,7 @@ pub(super) fn ended_letter(one: &Settled, order: &StoredOrder, now: Timestamp) -
         offset: one.claimed.delivery.offset,
         clock: order.created_at,
         key: Some(Bytes::copy_from_slice(order.id.as_bytes())),
-        bytes: created.to_bytes(&order.document, accepted(&order.id, order.created_at)),
+        bytes: created_event(order),
         attempts: order.attempts,
     })
 }
