@@ -159,7 +159,7 @@ impl App {
         }
         // Without a server nobody reads the feed.
         let feed_shown = (!options.until_caught_up).then_some(&public_feed);
-        services::start(&supervisor, &parts, &identity, &processes, feed_shown);
+        services::start(&supervisor, &parts, &identity, &processes, feed_shown, &config);
         orders::start(&supervisor, &parts, &config, &signals);
 
         let (stop, stopping) = watch::channel(false);
@@ -302,7 +302,7 @@ pub async fn open_bus(config: &Config) -> Result<Arc<dyn Bus>, StartError> {
 }
 
 async fn open_store(config: &Config) -> Result<Store, StartError> {
-    let StoreConfig { url, migrate, writers, readers } = &config.store;
+    let StoreConfig { url, migrate, writers, readers, keep: _ } = &config.store;
     let options = StoreOptions { migrate: *migrate, writers: *writers, readers: *readers };
     Ok(Store::open_with(&url.to_text(), options).await?)
 }

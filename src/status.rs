@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::TopicPartition;
 use crate::config::Role;
+use crate::store::Expiring;
 use crate::time::Timestamp;
 
 /// The histogram that shards observe commits in.
@@ -256,6 +257,7 @@ pub struct Status {
     pub stages: Stages,
     /// Orders.
     pub orders: OrderTotals,
+    removed: RwLock<BTreeMap<Expiring, Arc<Counter>>>,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionStatus>>>,
     plugins: RwLock<BTreeMap<String, Arc<PluginStatus>>>,
     /// What plugins have done in the other processes that share the work.
@@ -285,6 +287,7 @@ impl Status {
             totals: Totals::default(),
             stages: Stages::default(),
             orders: OrderTotals::default(),
+            removed: RwLock::default(),
             partitions: RwLock::default(),
             plugins: RwLock::default(),
             elsewhere: RwLock::default(),
@@ -303,6 +306,12 @@ impl Status {
     #[must_use]
     pub fn uptime_seconds(&self) -> u64 {
         self.started.elapsed().as_secs()
+    }
+
+    /// Rows that this process has removed from the store since they had been kept long enough.
+    #[must_use]
+    pub fn removed(&self, what: Expiring) -> Arc<Counter> {
+        entry(&self.removed, &what)
     }
 
     /// The figures of a partition, from now on listed as owned by this process.

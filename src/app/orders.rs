@@ -5,10 +5,10 @@ use actix::Addr;
 use super::Parts;
 use crate::actors::supervisor::{Factory, Supervisor, Watch};
 use crate::config::{Config, Role};
+use crate::delivery::orders::OrderContext;
 use crate::delivery::orders::dispatcher::OrderDispatcher;
 use crate::delivery::orders::intake::Intake;
 use crate::delivery::orders::publisher::Publisher;
-use crate::delivery::orders::{OrderContext, old_keys};
 use crate::orders::OrderSignals;
 
 /// Starts the stages that belong to the process's roles.
@@ -23,10 +23,7 @@ pub(super) fn start(supervisor: &Addr<Supervisor>, parts: &Parts, config: &Confi
         watch("orders-intake", intake(context.clone()));
     }
     if has(Role::Dispatcher) {
-        watch("orders-dispatcher", dispatcher(context.clone()));
-    }
-    if has(Role::Api) {
-        watch("orders-keys", keys(context, config.orders.keep_keys));
+        watch("orders-dispatcher", dispatcher(context));
     }
 }
 
@@ -69,12 +66,5 @@ fn dispatcher(context: OrderContext) -> Factory {
     Box::new(move || {
         let dispatcher = OrderDispatcher::new(context.clone());
         Box::pin(async move { dispatcher.run().await })
-    })
-}
-
-fn keys(context: OrderContext, keep: std::time::Duration) -> Factory {
-    Box::new(move || {
-        let store = context.store.clone();
-        Box::pin(async move { old_keys::forget(&store, keep).await })
     })
 }

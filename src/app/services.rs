@@ -10,6 +10,7 @@ use crate::actors::ingress::{self, IngressOptions, IngressSignals};
 use crate::actors::supervisor::{Crashes, Factory, Supervisor, Watch};
 use crate::config::{Config, Role};
 use crate::delivery::dispatcher::{Dispatcher, Endpoints};
+use crate::delivery::expiry::{self, Keep};
 use crate::delivery::relay::Relay;
 use crate::delivery::{Delivery, evidence, retention};
 use crate::feed::{Feed, remote};
@@ -44,6 +45,7 @@ pub(super) fn start(
     identity: &Identity,
     processes: &Arc<Processes>,
     feed_shown: Option<&Feed>,
+    config: &Config,
 ) {
     let has = |role| parts.roles.contains(&role);
     watch_processes(supervisor, processes);
@@ -60,6 +62,7 @@ pub(super) fn start(
     if has(Role::Processor) {
         watch_evidence(supervisor, parts, identity);
         watch_retention(supervisor, parts);
+        watch_expiry(supervisor, parts, expiry::configured(config));
     }
 }
 
@@ -152,6 +155,18 @@ fn watch_retention(supervisor: &Addr<Supervisor>, parts: &Parts) {
         Box::pin(async move { retention::run(&*bus).await })
     });
     supervisor.do_send(Watch { name: "retention", factory });
+}
+
+fn watch_expiry(supervisor: &Addr<Supervisor>, parts: &Parts, keep: Keep) {
+    let context = parts.context.clone();
+    let factory: Factory = Box::new(move || {
+        let (store, status, keep) = (context.store.clone(), Arc::clone(&context.status), keep.clone());
+        Box::pin(async move {
+            expiry::run(&store, &keep, &status).await;
+            ended("the removal of what is old")
+        })
+    });
+    supervisor.do_send(Watch { name: "expiry", factory });
 }
 
 /// Reading and applying events, for role `processor`.

@@ -33,6 +33,11 @@ const KEYS: &[(&str, Shape)] = &[
     ("store.migrate", Shape::Bool),
     ("store.writers", Shape::Integer),
     ("store.readers", Shape::Integer),
+    ("store.keepOrdersDays", Shape::Integer),
+    ("store.keepResultsDays", Shape::Integer),
+    ("store.keepTimeSheetsDays", Shape::Integer),
+    ("store.keepDeadLettersDays", Shape::Integer),
+    ("store.keepAuditDays", Shape::Integer),
     ("http.bind", Shape::Text),
     ("http.tokens", Shape::Tokens),
     ("http.allowedHosts", Shape::List),
@@ -92,6 +97,11 @@ pub(super) fn apply(config: &mut Config, key: &str, value: &Value) -> Result<(),
         "store.migrate" => config.store.migrate = yes_or_no(key, value)?,
         "store.writers" => config.store.writers = integer(key, value, 1, 256)?,
         "store.readers" => config.store.readers = integer(key, value, 1, 256)?,
+        "store.keepOrdersDays" => config.store.keep.orders = kept_for(key, value)?,
+        "store.keepResultsDays" => config.store.keep.results = kept_for(key, value)?,
+        "store.keepTimeSheetsDays" => config.store.keep.time_sheets = kept_for(key, value)?,
+        "store.keepDeadLettersDays" => config.store.keep.dead_letters = kept_for(key, value)?,
+        "store.keepAuditDays" => config.store.keep.audit = kept_for(key, value)?,
         "http.bind" => config.http.bind = bind(key, value)?,
         "http.tokens" => config.http.tokens = tokens(key, value)?,
         "http.allowedHosts" => config.http.allowed_hosts = allowed_hosts(key, value)?,
@@ -159,6 +169,12 @@ fn integer<T: TryFrom<i64>>(key: &str, value: &Value, min: i64, max: i64) -> Res
         .filter(|number| (min..=max).contains(number))
         .and_then(|number| T::try_from(number).ok())
         .ok_or_else(|| format!("{key} must be a whole number from {min} to {max}, not {value}"))
+}
+
+/// Days; 0 stands for ever.
+fn kept_for(key: &str, value: &Value) -> Result<Option<Duration>, String> {
+    let count = integer(key, value, 0, 366 * 100)?;
+    Ok((count > 0).then(|| super::days(count)))
 }
 
 fn replication_factor(key: &str, value: &Value) -> Result<i32, String> {

@@ -126,6 +126,39 @@ pub struct StoreConfig {
     pub writers: usize,
     /// `store.readers`: connections that read at the same time.
     pub readers: usize,
+    /// `store.keep…Days`.
+    pub keep: KeepConfig,
+}
+
+/// For how long the store keeps what has come to its end. `None`, configured as 0: for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepConfig {
+    /// `store.keepOrdersDays`: orders, with their history.
+    pub orders: Option<Duration>,
+    /// `store.keepResultsDays`: alerts with their evidence, age prompts, recommendations.
+    pub results: Option<Duration>,
+    /// `store.keepTimeSheetsDays`: sessions.
+    pub time_sheets: Option<Duration>,
+    /// `store.keepDeadLettersDays`: dead letters on which somebody has decided.
+    pub dead_letters: Option<Duration>,
+    /// `store.keepAuditDays`: who changed what.
+    pub audit: Option<Duration>,
+}
+
+const fn days(count: u64) -> Duration {
+    Duration::from_hours(24 * count)
+}
+
+impl Default for KeepConfig {
+    fn default() -> Self {
+        Self {
+            orders: Some(days(90)),
+            results: Some(days(400)),
+            time_sheets: None,
+            dead_letters: Some(days(90)),
+            audit: None,
+        }
+    }
 }
 
 /// What the holder of a token may do. Each role includes the ones before it.
@@ -249,6 +282,7 @@ impl Default for Config {
                 migrate: true,
                 writers: 4,
                 readers: 3,
+                keep: KeepConfig::default(),
             },
             http: HttpConfig {
                 bind: SocketAddr::from(([127, 0, 0, 1], 8080)),

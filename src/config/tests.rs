@@ -104,6 +104,16 @@ fn secrets_do_not_show() {
 }
 
 #[test]
+fn what_has_ended_is_kept_for_days_or_for_ever() {
+    let keep = from_toml("[store]\nkeepOrdersDays = 0\nkeepTimeSheetsDays = 3650\n").unwrap().store.keep;
+    assert_eq!((keep.orders, keep.time_sheets), (None, Some(Duration::from_hours(24 * 3650))));
+    assert_eq!(keep.results, Some(Duration::from_hours(24 * 400)));
+    let error = from_toml("[store]\nkeepAuditDays = -1\n").unwrap_err();
+    let expected = "tillstream.toml line 2: store.keepAuditDays must be a whole number from 0 to 36600, not -1";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
 fn librdkafka_names_may_be_written_with_dots() {
     let config = from_toml("[bus.kafka]\nsecurity.protocol = \"SASL_SSL\"\n\"linger.ms\" = 5\n").unwrap();
     assert_eq!(config.bus.kafka["security.protocol"].reveal(), "SASL_SSL");

@@ -24,7 +24,7 @@ use crate::config::{BusKind, Role, StoreUrl};
 use crate::feed::Extent;
 use crate::orders::acceptor::Acceptor;
 use crate::status::COMMIT_DURATION;
-use crate::store::LaneBacklog;
+use crate::store::{Expiring, LaneBacklog};
 use crate::time::Timestamp;
 use catalogue::{FAMILIES, Kind};
 use exposition::Exposition;
@@ -199,6 +199,16 @@ fn add_order_totals(state: &AppState, acceptor: &Acceptor, figures: &mut Exposit
     figures.number("tillstream_orders_breaker_open", &[], totals.breaker_open.get());
 }
 
+/// What was removed from the store by this process, if it does that.
+fn add_removed(state: &AppState, figures: &mut Exposition) {
+    if state.status.roles().contains(&Role::Processor) {
+        for what in Expiring::ALL {
+            let labels = [("table", what.as_str())];
+            figures.count("tillstream_store_removed_total", &labels, state.status.removed(what).get());
+        }
+    }
+}
+
 /// Whether the process and its parts can work, by the same checks as `/health/ready`.
 async fn add_readiness(state: &AppState, figures: &mut Exposition) {
     // The checks have a patience of their own, which comes first.
@@ -296,6 +306,7 @@ pub(super) async fn show(state: State, local: web::Data<Local>) -> HttpResponse 
     add_partitions(&state, &mut figures).await;
     add_waiting(&state, &local.metrics, &mut figures).await;
     add_order_totals(&state, &local.orders, &mut figures);
+    add_removed(&state, &mut figures);
     let mut text = recorder().map(PrometheusHandle::render).unwrap_or_default();
     text.push_str(&figures.into_text());
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)

@@ -71,7 +71,7 @@ queries! {
         queries::records::write(db, &commit.records)?;
         queries::outbox::insert(db, &commit.outbox)?;
         queries::http_calls::insert(db, &commit.http)?;
-        queries::orders::deliver::hand_over(db, &commit.deliveries)?;
+        queries::orders::hand_over::hand_over(db, &commit.deliveries)?;
         queries::dead_letters::replace(db, &commit.dead_letters)?;
         queries::dead_letters::set_replayed(db, &commit.dead_letters_replayed)?;
         Ok(())

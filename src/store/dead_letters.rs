@@ -319,7 +319,7 @@ queries! {
                 letters.into_iter().partition(|letter| letter.plugin.as_deref() == Some(OrderDelivery::NAME));
             // An order is on the bus already: it is sent to the third party again, at once and in this transaction.
             for id in orders.iter().filter_map(|letter| std::str::from_utf8(letter.key.as_deref()?).ok()) {
-                queries::orders::deliver::resend(db, id, actor)?;
+                queries::orders::hand_over::resend(db, id, actor)?;
             }
             for chunk in letters.chunks(ROWS_PER_STATEMENT) {
                 let chunk_ids = chunk.iter().map(|letter| &letter.id);

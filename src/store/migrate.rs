@@ -126,7 +126,7 @@ impl Database {
     }
 
     /// The only number that a query gives.
-    fn number(&mut self, query: &str) -> Result<Option<i64>, StoreError> {
+    pub(super) fn number(&mut self, query: &str) -> Result<Option<i64>, StoreError> {
         #[derive(QueryableByName)]
         struct Number {
             #[diesel(sql_type = Nullable<BigInt>)]

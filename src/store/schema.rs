@@ -236,6 +236,8 @@ diesel::table! {
 
 diesel::table! { order_dispatch (id) { id -> Integer, used_until -> BigInt, } }
 
+diesel::table! { order_counts (status) { status -> Text, orders -> BigInt, } }
+
 diesel::table! {
     order_timeline (id) {
         id -> BigInt,

@@ -5,7 +5,6 @@
 pub mod dispatcher;
 mod in_flight;
 pub mod intake;
-pub mod old_keys;
 pub mod publisher;
 mod third_party;
 

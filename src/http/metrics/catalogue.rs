@@ -130,6 +130,7 @@ pub const FAMILIES: &[Family] = &[
         "tillstream_stage_seconds_total",
         "Time that batches have spent in a stage, waiting included, summed over all shards.",
     ),
+    counter("tillstream_store_removed_total", "Rows removed from the store since they had been kept long enough."),
     gauge("tillstream_uptime_seconds", "Since the process started."),
 ];
 

@@ -85,14 +85,6 @@ impl Store {
     ) -> Result<Vec<Acceptance>, StoreError> {
         self.write(move |database| on!(database, accept(&orders, expired_before))).await
     }
-
-    /// Forgets at most `limit` keys that are older than `expired_before`. Answers how many.
-    ///
-    /// # Errors
-    /// Only faults of the store.
-    pub async fn forget_order_keys(&self, expired_before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.write_repeatable(move |database| on!(database, forget(expired_before, limit))).await
-    }
 }
 
 queries! {
@@ -187,20 +179,5 @@ queries! {
             diesel::insert_into(order_outbox::table).values(outbox).execute(db)?;
         }
         Ok(())
-    }
-
-    pub(in crate::store) fn forget(
-        db: &mut Db,
-        expired_before: Timestamp,
-        limit: usize,
-    ) -> Result<usize, StoreError> {
-        let ids: Vec<String> = order_keys::table
-            .filter(order_keys::created_at.lt(expired_before.as_millis()))
-            .order((order_keys::created_at, order_keys::id))
-            .limit(i64::try_from(limit.min(ROWS_PER_STATEMENT)).unwrap_or(i64::MAX))
-            .select(order_keys::id)
-            .load(db)?;
-        let of_these = order_keys::table.filter(order_keys::id.eq_any(&ids));
-        Ok(diesel::delete(of_these.filter(order_keys::created_at.lt(expired_before.as_millis()))).execute(db)?)
     }
 }

@@ -1,20 +1,28 @@
 //! Orders: accepted under a key, published, delivered. One file for each stage, [`read`] for those who look.
 
 mod accept;
-mod deliver;
+mod claims;
+mod expire;
+mod hand_over;
 mod model;
 mod publish;
 mod read;
 mod settle;
+mod timeline;
+mod turn;
 
 pub use model::*;
 
 /// The queries of these files, for SQLite.
 pub(in crate::store) mod sqlite {
-    pub(in crate::store) use super::deliver::sqlite as deliver;
+    pub(in crate::store) use super::{
+        claims::sqlite as claims, expire::sqlite as expire, hand_over::sqlite as hand_over, turn::sqlite as turn,
+    };
 }
 
 /// The queries of these files, for MySQL.
 pub(in crate::store) mod mysql {
-    pub(in crate::store) use super::deliver::mysql as deliver;
+    pub(in crate::store) use super::{
+        claims::mysql as claims, expire::mysql as expire, hand_over::mysql as hand_over, turn::mysql as turn,
+    };
 }

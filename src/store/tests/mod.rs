@@ -4,6 +4,7 @@
 mod commits;
 mod deciding;
 mod delivery;
+mod expiry;
 mod opening;
 mod orders;
 mod reading;
@@ -80,6 +81,13 @@ impl Fixture {
         let name = format!("{}{suffix}", self.url.rsplit('/').next().unwrap());
         self.execute(&format!("CREATE DATABASE {name}")).await;
         format!("{}{suffix}", self.url)
+    }
+
+    /// Asserts that nothing in a table is like this.
+    async fn assert_no_rows(&self, table: &str, like: &str) {
+        let (target, query) = (self.target.clone(), format!("SELECT COUNT(*) AS number FROM {table} WHERE {like}"));
+        let counted = tokio::task::spawn_blocking(move || target.connect(Purpose::Read)?.number(&query));
+        assert_eq!(counted.await.unwrap().unwrap(), Some(0), "{table} where {like}");
     }
 
     async fn execute(&self, statement: &str) {

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::store::{
-    Acceptance, AttemptRecord, ClaimRequest, NewOrder, OrderDelivery, OrderStatus, Settled, Settlement, TimelineKind,
+    Acceptance, AttemptRecord, ClaimRequest, Expiring, NewOrder, OrderDelivery, OrderStatus, Settled, Settlement,
+    TimelineKind,
 };
 
 fn new_order(id: &str, key: &str, fingerprint: &str) -> NewOrder {
@@ -25,12 +26,12 @@ async fn accept(store: &Store, order: NewOrder, expired_before: i64) -> Acceptan
     accepted.unwrap().remove(0)
 }
 
-fn claim(limit: usize, claim: i64) -> ClaimRequest {
+pub(super) fn claim(limit: usize, claim: i64) -> ClaimRequest {
     ClaimRequest { limit, claim, lease_ms: 60_000, rate_per_second: 0, settings_epoch: 1 }
 }
 
 /// Accepts orders and hands them over to the dispatcher.
-async fn hand_over(store: &Store, ids: &[&str]) {
+pub(super) async fn hand_over(store: &Store, ids: &[&str]) {
     for id in ids {
         assert_eq!(accept(store, new_order(id, id, id), 0).await, Acceptance::New);
     }
@@ -50,7 +51,7 @@ async fn commit_deliveries(store: &Store, ids: &[&str]) {
 
 const ATTEMPT: AttemptRecord = AttemptRecord { at: Timestamp::from_millis(9), status: Some(200), duration_ms: 3 };
 
-async fn claimed_ids(store: &Store, request: ClaimRequest) -> Vec<Settled> {
+pub(super) async fn claimed_ids(store: &Store, request: ClaimRequest) -> Vec<Settled> {
     let turn = store.order_turn(Arc::default(), Some(request)).await.unwrap();
     let settled =
         |claimed| Settled { claimed, claim: request.claim, attempt: Some(ATTEMPT), settlement: Settlement::Delivered };
@@ -71,8 +72,8 @@ async fn a_key_is_new_then_repeated_then_taken_until_it_has_expired() {
         assert_eq!(accept(store, new_order("o4", "k", "f2"), 1_000_001).await, Acceptance::New, "the key has expired");
         let page = store.orders(crate::store::OrderFilter::default(), None, 10).await.unwrap();
         assert_eq!(page.items.iter().map(|order| order.id.as_str()).collect::<Vec<_>>(), ["o4", "o1"]);
-        assert_eq!(store.forget_order_keys(Timestamp::from_millis(1_000_000), 10).await.unwrap(), 0);
-        assert_eq!(store.forget_order_keys(Timestamp::from_millis(1_000_001), 10).await.unwrap(), 1);
+        assert_eq!(store.expire(Expiring::OrderKeys, Timestamp::from_millis(1_000_000)).await.unwrap(), 0);
+        assert_eq!(store.expire(Expiring::OrderKeys, Timestamp::from_millis(1_000_001)).await.unwrap(), 1);
     }
 }
 
