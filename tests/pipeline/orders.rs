@@ -1,8 +1,10 @@
 //! Orders from the till to the third party: whatever fails between, each arrives once and ends where a person can see it.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use actix_web::{App, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 use tillstream::bus::Topic;
 use tillstream::delivery::stub_orders::{Behaviour, StubOrders};
@@ -141,6 +143,91 @@ async fn orders_that_hang_hold_up_no_others() {
     assert_eq!(counts(&open).await["PENDING"], 300 - taken);
     open.stop().await;
     party.stop().await;
+}
+
+/// A shop that asks before it sends an order again, and gives up waiting soon.
+async fn asking(url: &str) -> (Shop, Open) {
+    let mut shop = Shop::new().with_orders(url);
+    shop.config.orders.lookup = true;
+    let open = shop.open().await;
+    open.change("order-delivery", json!({"settings": {"timeoutMs": 300}})).await;
+    (shop, open)
+}
+
+#[actix::test]
+async fn an_order_that_the_look_up_finds_is_not_sent_again() {
+    let party = third_party(Behaviour { lose_answer: 1.0, ..Behaviour::default() });
+    let (_shop, open) = asking(&party.url()).await;
+    let ids = post_all(&open, 5).await;
+    have_ended(&open, 5, 0).await;
+    assert!(party.received().iter().all(|order| order.times == 1), "each came once, though no answer arrived");
+    let order = show(&open, &ids[0]).await;
+    assert_eq!(order["attempts"], 2);
+    let attempts: Vec<&Value> =
+        order["timeline"].as_array().expect("a list").iter().filter(|entry| entry["kind"] == "attempt").collect();
+    assert_eq!((&attempts[0]["status"], &attempts[1]["status"]), (&Value::Null, &json!(200)));
+    open.stop().await;
+    party.stop().await;
+}
+
+#[actix::test]
+async fn an_order_that_the_look_up_does_not_find_is_sent_again() {
+    let party = third_party(Behaviour { fail: 1.0, ..Behaviour::default() });
+    let (_shop, open) = asking(&party.url()).await;
+    post_all(&open, 1).await;
+    until("it came and was not processed", async || party.received().len() == 1).await;
+    party.set_behaviour(Behaviour::default());
+    have_ended(&open, 1, 0).await;
+    let received = party.received().remove(0);
+    assert!(received.times >= 2 && received.processed_at.is_some(), "{received:?}");
+    open.stop().await;
+    party.stop().await;
+}
+
+/// A third party that fails at its first order, and whose look-up is broken until it is told otherwise.
+#[derive(Default)]
+struct BrokenLookUp {
+    posts: AtomicUsize,
+    look_ups: AtomicUsize,
+    mended: AtomicBool,
+}
+
+#[actix::test]
+async fn while_the_look_up_fails_nothing_is_sent() {
+    async fn take(state: web::Data<BrokenLookUp>) -> HttpResponse {
+        let first = state.posts.fetch_add(1, Ordering::Relaxed) == 0;
+        if first { HttpResponse::InternalServerError() } else { HttpResponse::Created() }.finish()
+    }
+    async fn look_up(state: web::Data<BrokenLookUp>) -> HttpResponse {
+        state.look_ups.fetch_add(1, Ordering::Relaxed);
+        let mended = state.mended.load(Ordering::Relaxed);
+        if mended { HttpResponse::NotFound() } else { HttpResponse::Forbidden() }.finish()
+    }
+    let state = web::Data::new(BrokenLookUp::default());
+    let of_server = state.clone();
+    let app = move || {
+        let app = App::new().app_data(of_server.clone());
+        app.route("/orders", web::post().to(take)).route("/orders/{id}", web::get().to(look_up))
+    };
+    let server = HttpServer::new(app).workers(1).bind(("127.0.0.1", 0)).expect("a free port");
+    let url = format!("http://{}/orders", server.addrs()[0]);
+    let server = server.run();
+    let handle = server.handle();
+    actix::spawn(server);
+
+    let (_shop, open) = asking(&url).await;
+    let id = post_all(&open, 1).await.remove(0);
+    until("it was looked for several times", async || state.look_ups.load(Ordering::Relaxed) >= 3).await;
+    assert_eq!(state.posts.load(Ordering::Relaxed), 1, "who cannot be asked is sent nothing");
+    until("it is written down", async || show(&open, &id).await["attempts"].as_i64() >= Some(3)).await;
+    let order = show(&open, &id).await;
+    assert!(order["lastError"].as_str().expect("an error").starts_with("look-up: status 403"), "{order}");
+    assert_eq!(order["status"], "PENDING", "a refused question is no refused order");
+    state.mended.store(true, Ordering::Relaxed);
+    have_ended(&open, 1, 0).await;
+    assert_eq!(state.posts.load(Ordering::Relaxed), 2);
+    open.stop().await;
+    handle.stop(false).await;
 }
 
 #[actix::test]
