@@ -109,7 +109,7 @@ export class Engine {
   #reject(entry, record, error, context) {
     entry.state = decode(entry.text);
     if (error instanceof Later) throw error;
-    if (context.signal.aborted) throw new Later(0, "interrupted");
+    if (context.signal.aborted) throw new Later(0, "", { attempt: context.attempt });
     const failure = error instanceof Error ? error : new Error(String(error));
     this.#outputs.push(this.#deadLetter(record, failure));
     return failure;

@@ -7,6 +7,8 @@ export interface Feed {
   id?: string;
   entity?: string;
   late?: boolean;
+  /** How often it was put off before. */
+  attempt?: number;
 }
 
 /** Tries a plugin without Kafka: feeds events, shows what it publishes, remembers and fails on. */
@@ -21,7 +23,7 @@ export class Harness<T = any> {
   /** Feeds an event of a till and returns what was published for it. */
   feed(type: string, data?: Record<string, any>, options?: Feed): Promise<Record<string, any>[]>;
   /** Feeds a CloudEvent as it stands. */
-  feedEvent(event: Record<string, any>, options?: { entity?: string; late?: boolean }): Promise<Record<string, any>[]>;
+  feedEvent(event: Record<string, any>, options?: { entity?: string; late?: boolean; attempt?: number }): Promise<Record<string, any>[]>;
   /** What the plugin remembers about an entity. */
   state(entity: string): State;
 }

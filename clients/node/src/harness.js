@@ -31,8 +31,8 @@ export class Harness {
     return this.feedEvent(event, options);
   }
 
-  /** Types that the plugin did not ask for are passed over, as Tillstream does. @param {Record<string, any>} event @param {{entity?: string, late?: boolean}} [options] */
-  async feedEvent(event, { entity, late = false } = {}) {
+  /** Types that the plugin did not ask for are passed over, as Tillstream does. @param {Record<string, any>} event @param {{entity?: string, late?: boolean, attempt?: number}} [options] */
+  async feedEvent(event, { entity, late = false, attempt = 0 } = {}) {
     if (!this.plugin.definition.eventTypes.includes(event.type)) return [];
     const seen = new TillEvent(event);
     const key = KEYS[this.plugin.definition.scope];
@@ -42,7 +42,7 @@ export class Harness {
     const record = { partition: 0, offset: this.#offset, key: Buffer.from(whose), value, entity: whose, revision: 1, late, deadLetter: null };
     this.#offset += 1;
     try {
-      const failure = await this.engine.handle(record, this.settings, { signal: new AbortController().signal, attempt: 0 });
+      const failure = await this.engine.handle(record, this.settings, { signal: new AbortController().signal, attempt });
       if (failure) this.failures.push(failure);
     } catch (later) {
       this.failures.push(/** @type {Error} */ (later));

@@ -96,8 +96,10 @@ export function publish(type: string, data?: Record<string, any>): Publish;
  * over again after so many seconds, or as soon as the settings change. It is neither an error nor lost.
  */
 export class Later extends Error {
-  constructor(seconds: number, reason?: string);
+  /** `attempt`: what `context.attempt` is next time; one more than now if left out. */
+  constructor(seconds: number, reason?: string, options?: { attempt?: number });
   readonly seconds: number;
+  readonly attempt: number | undefined;
 }
 
 /** An input record that holds no CloudEvent. */

@@ -232,7 +232,7 @@ export class Life {
           if (failure) this.options.log(`${this.control.name} cannot handle ${number}/${record.offset}: ${failure.message}`);
         } catch (error) {
           if (!(error instanceof Later)) throw error;
-          queue.putOff = { offset: record.offset, times: attempt + 1 };
+          queue.putOff = { offset: record.offset, times: error.attempt ?? attempt + 1 };
           if (!signal.aborted) this.#held.set(number, Date.now() + error.seconds * 1000);
           if (error.message) this.heartbeat.lastError = error.message.slice(0, 500);
           return;

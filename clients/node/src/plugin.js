@@ -14,10 +14,11 @@ const PLUGIN_TYPES = new Set([
 
 export class Later extends Error {
   name = "Later";
-  /** @param {number} seconds @param {string} reason */
-  constructor(seconds, reason = "") {
+  /** @param {number} seconds @param {string} reason @param {{attempt?: number}} options */
+  constructor(seconds, reason = "", { attempt } = {}) {
     super(reason);
     this.seconds = seconds;
+    this.attempt = attempt;
   }
 }
 

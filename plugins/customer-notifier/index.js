@@ -1,0 +1,3 @@
+import { notifier } from "./notifier.js";
+
+await notifier().run();
