@@ -60,6 +60,9 @@ pub enum StartError {
     /// The bus cannot be used.
     #[error("bus: {0}")]
     Bus(#[from] BusError),
+    /// Kafka answers, or would, but not to what is configured: a setting, the password, rights, the topics' partitions.
+    #[error("bus: {0}")]
+    Kafka(String),
     /// The store cannot be used.
     #[error("store: {0}")]
     Store(#[from] StoreError),
@@ -292,13 +295,20 @@ pub fn load_defaults(config: &Config) -> Result<Defaults, StartError> {
 /// If it cannot be used.
 pub async fn open_bus(config: &Config) -> Result<Arc<dyn Bus>, StartError> {
     if config.bus.kind == BusKind::Kafka {
-        return Ok(KafkaBus::open(KafkaOptions::from_config(&config.bus)?).await?);
+        return open_kafka(config).await.map_err(|error| match error {
+            BusError::Misconfigured(why) => StartError::Kafka(why),
+            other => other.into(),
+        });
     }
     let bus = config.bus.clone();
     let retention = RetentionOptions::from_limits(bus.retention_hours, bus.retention_bytes);
     let open = move || EmbeddedBus::open_with(&bus.path, bus.partitions, retention);
     let opened = tokio::task::spawn_blocking(open).await.map_err(|error| BusError::Unavailable(error.to_string()))?;
     Ok(opened?)
+}
+
+async fn open_kafka(config: &Config) -> Result<Arc<dyn Bus>, BusError> {
+    Ok(KafkaBus::open(KafkaOptions::from_config(&config.bus)?).await?)
 }
 
 async fn open_store(config: &Config) -> Result<Store, StartError> {

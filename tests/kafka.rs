@@ -10,9 +10,15 @@ mod away;
 mod chain;
 #[path = "kafka/disturbed.rs"]
 mod disturbed;
+#[path = "kafka/moving.rs"]
+mod moving;
 mod oracle;
+#[path = "kafka/outage.rs"]
+mod outage;
 #[path = "pipeline/process.rs"]
 mod process;
+#[path = "kafka/refusals.rs"]
+mod refusals;
 #[path = "pipeline/shop.rs"]
 mod shop;
 mod support;

@@ -50,6 +50,11 @@ impl Check {
         Self { name: name.to_owned(), ok: state != Condition::Failed, state, message }
     }
 
+    /// Its name and what is wrong, if it cannot work.
+    pub(super) fn failure(&self) -> Option<(&str, &str)> {
+        (!self.ok).then(|| (self.name.as_str(), self.message.as_deref().unwrap_or_default()))
+    }
+
     fn of<T, E: std::fmt::Display>(name: &str, what_to_do: &str, result: Option<Result<T, E>>) -> Self {
         let why = match result {
             Some(Ok(_)) => return Self::new(name, Condition::Ok, None),

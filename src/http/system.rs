@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::problem::Problem;
-use super::{AppState, Local, State};
+use super::{AppState, Local, State, health};
 use crate::bus::{Topic, TopicPartition};
 use crate::processes::{PartitionInfo, Process, TotalsInfo};
 use crate::status;
@@ -30,12 +30,18 @@ const BEHIND_MS: i64 = 1000;
 #[get("/api/system")]
 pub(super) async fn show(state: State, local: actix_web::web::Data<Local>) -> Result<HttpResponse, Problem> {
     let processes = state.processes.all();
-    let partitions = partitions(&state, &processes).await;
-    let delivery = delivery(&state, &local, &processes).await;
+    let (partitions, delivery, checks) =
+        tokio::join!(partitions(&state, &processes), delivery(&state, &local, &processes), health::checks(&state));
+    let failed: Vec<_> = checks.iter().filter_map(health::Check::failure).collect();
     let alive = || processes.iter().filter(|process| process.is_alive);
     let this = &processes[0];
     let extent = state.feed.extent();
-    let views = processes.iter().map(|process| ProcessView::new(process, process.id == this.id, &partitions)).collect();
+    // Of itself a process knows more than it tells the others: whether bus and store answer it now.
+    let is_ready = |process: &Process| {
+        if process.id == this.id { failed.is_empty() } else { process.is_alive && process.info.unready.is_empty() }
+    };
+    let view = |process| ProcessView::new(process, process.id == this.id, is_ready(process), &partitions);
+    let views = processes.iter().map(view).collect();
     let is_alone = processes.len() == 1;
     let name = |process: &Process| (!is_alone).then(|| process.id.clone());
     Ok(HttpResponse::Ok().json(System {
@@ -59,8 +65,13 @@ pub(super) async fn show(state: State, local: actix_web::web::Data<Local>) -> Re
             newest: extent.newest,
         },
         rss_bytes: status::rss_bytes(),
-        unready: alive()
-            .flat_map(|process| process.info.unready.iter().map(|part| Unready::new(part, name(process))))
+        unready: failed
+            .iter()
+            .map(|(part, message)| Unready::new(part, message, name(this)))
+            .chain(alive().filter(|process| process.id != this.id).flat_map(|process| {
+                let parts = process.info.unready.iter();
+                parts.map(|part| Unready::new(&part.part, &part.message, name(process)))
+            }))
             .collect(),
     }))
 }

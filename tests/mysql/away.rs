@@ -73,12 +73,6 @@ fn connections_that_are_killed_all_the_time_change_nothing() {
     assert_identical(&calm, &disturbed);
 }
 
-fn rss_bytes(process: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("a running process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
-    line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
-}
-
 #[actix::test]
 async fn while_the_database_is_away_events_are_taken_and_memory_stays_bounded_and_then_it_goes_on_by_itself() {
     let _alone = alone();
@@ -94,7 +88,7 @@ async fn while_the_database_is_away_events_are_taken_and_memory_stays_bounded_an
     until("it works", async || shop.query(alerts) == ["1"]).await;
 
     server.kill();
-    let before = rss_bytes(&process);
+    let before = process.rss_bytes();
     let mut sequence = 1;
     let mut said = Value::Null;
     for _ in 0..40 {
@@ -112,7 +106,7 @@ async fn while_the_database_is_away_events_are_taken_and_memory_stays_bounded_an
     let store = checks.iter().find(|check| check["name"] == "store").expect("the store is looked at");
     assert_eq!(store["ok"], false, "{said}");
     assert!(!said.to_string().contains("tillstream:tillstream"), "no password: {said}");
-    let grown = rss_bytes(&process).saturating_sub(before);
+    let grown = process.rss_bytes().saturating_sub(before);
     assert!(grown < GROWTH_BYTES_MAX, "grown by {grown} bytes");
 
     server.start();

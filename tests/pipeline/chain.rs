@@ -67,11 +67,16 @@ impl Chain {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
     }
 
-    fn serve(&self, arguments: &[&str]) -> Command {
+    /// The program with the configuration of this installation.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command.arg("serve").args(arguments);
+        command.args(arguments);
         self.at_home(&mut command);
         command
+    }
+
+    fn serve(&self, arguments: &[&str]) -> Command {
+        self.command(&[&["serve"], arguments].concat())
     }
 
     /// A process with these roles, separated by commas.

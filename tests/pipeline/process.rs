@@ -99,18 +99,32 @@ impl Process {
 
     /// Sends events and returns status and body of the answer.
     pub(crate) async fn try_post(&self, events: &[Value]) -> (u16, Value) {
-        let body = Value::Array(events.to_vec()).to_string();
+        let (status, _, body) = self.post_and_retry_after(events).await;
+        (status, body)
+    }
+
+    /// Sends events and returns status, Retry-After and body of the answer.
+    pub(crate) async fn post_and_retry_after(&self, events: &[Value]) -> (u16, Option<u64>, Value) {
         let request = reqwest::Client::new().post(format!("{}/api/events", self.url));
-        let sent = request.header("content-type", "application/cloudevents-batch+json").body(body).send().await;
-        let answer = sent.expect("an answer");
-        let status = answer.status().as_u16();
-        (status, serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or_default())
+        let request = request.header("content-type", "application/cloudevents-batch+json");
+        answer(request.body(Value::Array(events.to_vec()).to_string())).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
-        let answer = reqwest::get(format!("{}{path}", self.url)).await.expect("an answer");
-        let status = answer.status().as_u16();
-        (status, serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or_default())
+        let (status, _, body) = self.get_and_retry_after(path).await;
+        (status, body)
+    }
+
+    /// Returns status, Retry-After and body.
+    pub(crate) async fn get_and_retry_after(&self, path: &str) -> (u16, Option<u64>, Value) {
+        answer(reqwest::Client::new().get(format!("{}{path}", self.url))).await
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn rss_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
+        line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
     }
 
     /// Changes a resource and returns status and body of the answer.
@@ -134,6 +148,14 @@ impl Process {
         self.signal(signal);
         (self.child.wait().expect("it ends"), begun.elapsed())
     }
+}
+
+/// Status, Retry-After and body of the answer; null where that is no JSON.
+async fn answer(request: reqwest::RequestBuilder) -> (u16, Option<u64>, Value) {
+    let answer = request.send().await.expect("an answer");
+    let retry_after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+    let status = answer.status().as_u16();
+    (status, retry_after, serde_json::from_str(&answer.text().await.expect("a body")).unwrap_or_default())
 }
 
 impl Drop for Process {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::processes::{ActorInfo, ParkedInfo, PartInfo, Process, TotalsInfo};
+use crate::processes::{ActorInfo, ParkedInfo, Process, TotalsInfo};
 use crate::store::{Counts, LaneBacklog};
 use crate::time::Timestamp;
 
@@ -189,7 +189,7 @@ pub(super) struct Delivery {
 }
 
 impl ProcessView {
-    pub(super) fn new(process: &Process, is_this: bool, partitions: &[Partition]) -> Self {
+    pub(super) fn new(process: &Process, is_this: bool, is_ready: bool, partitions: &[Partition]) -> Self {
         let owned = || partitions.iter().filter(|one| one.process.as_deref() == Some(process.id.as_str()));
         let info = &process.info;
         Self {
@@ -208,7 +208,7 @@ impl ProcessView {
             relay_lanes: info.relay.as_ref().map(|relay| relay.lanes),
             rss_bytes: info.rss_bytes,
             events: info.totals.events,
-            is_ready: process.is_alive && info.unready.is_empty(),
+            is_ready,
         }
     }
 }
@@ -221,8 +221,8 @@ impl Actor {
 }
 
 impl Unready {
-    pub(super) fn new(part: &PartInfo, process: Option<String>) -> Self {
-        Self { part: part.part.clone(), process, message: part.message.clone() }
+    pub(super) fn new(part: &str, message: &str, process: Option<String>) -> Self {
+        Self { part: part.to_owned(), process, message: message.to_owned() }
     }
 }
 
