@@ -139,8 +139,8 @@ def _count(
     expected = usual * max(exposure, 1)
     observed = len(window) + 1
     surprise = rhythm.tail(observed, expected) if observed > expected else 0.0
-    # What surprises counts half: one bad hour does not become a habit, a habit does.
-    weight = 1.0 if surprise < settings.surprise else 0.5
+    # What surprises counts less: one bad hour does not become a habit, a habit does.
+    weight = 1.0 if surprise < settings.surprise else 0.7
     window.append([now, event.name, weight])
     learned[measure] = learned.get(measure, 0.0) + weight
     quiet = cashier.setdefault("quiet", {})
