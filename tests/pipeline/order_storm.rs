@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tillstream::bus::Topic;
 use tillstream::delivery::stub_orders::{Behaviour, StubOrders};
 
-use crate::chain::{Chain, PATIENCE, say, until};
+use crate::chain::{Chain, say, until};
 use crate::process::{Process, command};
 use crate::shop::Shop;
 use crate::support::site::at_full_size;
@@ -33,6 +33,8 @@ const FAULTS: Behaviour = Behaviour {
 };
 /// Nobody gives an order up.
 const ATTEMPTS: u32 = 100;
+/// An order that fails a dozen times in a row waits for up to three minutes between its attempts, and machines are busy.
+const PATIENCE: Duration = Duration::from_mins(8);
 const ROLES: [&str; 4] = ["relay", "dispatcher", "processor", "api"];
 
 /// Tills, and orders that each of them posts.

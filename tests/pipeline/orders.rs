@@ -231,6 +231,31 @@ async fn while_the_look_up_fails_nothing_is_sent() {
 }
 
 #[actix::test]
+async fn an_order_that_has_been_kept_long_enough_is_removed_and_others_stay() {
+    let party = working();
+    let shop = Shop::new().with_orders(&party.url());
+    let open = shop.open().await;
+    let ids = post_all(&open, 3).await;
+    have_ended(&open, 3, 0).await;
+    open.stop().await;
+    // As if it had been accepted and delivered on the first day of 1970.
+    let old = "00000000-0001-7000-8000-000000000001";
+    shop.execute(&format!("UPDATE orders SET id = '{old}', created_at = 1, processed_at = 2 WHERE id = '{}'", ids[0]));
+
+    let open = shop.open().await;
+    have_ended(&open, 2, 0).await;
+    assert_eq!(open.call("GET", &format!("/api/orders/{old}"), None).await.0, 404);
+    assert_eq!(show(&open, &ids[1]).await["status"], "SUCCESS");
+    until("it is counted", async || {
+        let metrics = reqwest::get(open.url("/metrics")).await.expect("an answer").text().await.expect("a text");
+        metrics.lines().any(|line| line == "tillstream_store_removed_total{table=\"orders\"} 1")
+    })
+    .await;
+    open.stop().await;
+    party.stop().await;
+}
+
+#[actix::test]
 async fn off_holds_orders_and_on_sends_all_of_them() {
     let party = working();
     let shop = Shop::new().with_orders(&party.url());
