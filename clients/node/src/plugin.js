@@ -12,6 +12,15 @@ const PLUGIN_TYPES = new Set([
   "pos.age.verification_required",
 ]);
 
+const BUILT_IN = new Set([
+  "employee-time-tracker",
+  "purchase-recommender",
+  "customer-lookup",
+  "fraud-detection",
+  "age-verification",
+  "order-delivery",
+]);
+
 export class Later extends Error {
   name = "Later";
   /** @param {number} seconds @param {string} reason @param {{attempt?: number}} options */
@@ -35,6 +44,7 @@ export class Plugin {
   constructor(definition, handler) {
     const { name, version, description, scope, eventTypes } = definition;
     need(/^[a-z][a-z0-9-]{1,39}$/.test(name), `name ${name}: lower-case letters, digits and hyphens, 2 to 40, a letter first`);
+    need(!BUILT_IN.has(name), `name ${name}: a built-in plugin has it`);
     need(Buffer.byteLength(version) >= 1 && Buffer.byteLength(version) <= 40, "version: 1 to 40 bytes");
     need(Buffer.byteLength(description) <= 500, "description: at most 500 bytes");
     need(["terminal", "employee", "customer", "card"].includes(scope), `scope ${scope}: terminal, employee, customer or card`);

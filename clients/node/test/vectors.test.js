@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Control } from "../src/control.js";
 import { eventOf, readInput } from "../src/event.js";
+import { derivedId, partitionOf, plugin } from "../src/index.js";
 
 /** @param {string} name @returns {any[]} */
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../vectors/${name}`, import.meta.url), "utf8"));
@@ -29,5 +30,26 @@ for (const item of vectors("inputs.json")) {
     /** @type {any} */ const event = eventOf(record);
     const seen = Object.fromEntries(Object.keys(item.sees).map((name) => [name, event[name]]));
     assert.deepEqual({ ...seen, revision: record.revision }, item.sees);
+  });
+}
+
+test("derived ids", () => {
+  for (const { cause, plugin: name, scope, entity, n, id } of vectors("derived-ids.json")) {
+    assert.equal(derivedId(cause.source, cause.id, name, scope, entity, n), id);
+  }
+});
+
+test("partitions", () => {
+  for (const { key, partitions, partition } of vectors("partitions.json")) assert.equal(partitionOf(key, partitions), partition, key);
+});
+
+// Good ones come out as they went in; where the fault is one that a plugin can see itself, it is refused where it is written.
+for (const { name, manifest, fault } of vectors("manifests.json")) {
+  const seenHere = ["name", "version", "description", "scope", "eventTypes"].includes(fault) && fault in manifest;
+  if (fault !== null && !seenHere) continue;
+  test(`manifests: ${name}`, () => {
+    const { protocol: _, ...definition } = manifest;
+    if (fault === null) assert.deepEqual(plugin(definition, () => {}).manifest(), manifest);
+    else assert.throws(() => plugin(definition, () => {}), new RegExp(fault));
   });
 }

@@ -5,6 +5,7 @@ import pathlib
 import unittest
 from typing import Any
 
+from tillstream import Plugin, derived_id, partition_of, plugin
 from tillstream.control import Control
 from tillstream.event import Input, InvalidEvent
 
@@ -44,6 +45,41 @@ class Vectors(unittest.TestCase):
                 event = record.event()
                 seen = {name: getattr(event, name) for name in case["sees"] if name != "revision"}
                 self.assertEqual({**seen, "revision": record.revision}, case["sees"])
+
+    def test_derived_ids(self) -> None:
+        for case in vectors("derived-ids.json"):
+            cause = case["cause"]
+            found = derived_id(cause["source"], cause["id"], case["plugin"], case["scope"], case["entity"], case["n"])
+            self.assertEqual(found, case["id"], case)
+
+    def test_partitions(self) -> None:
+        for case in vectors("partitions.json"):
+            self.assertEqual(partition_of(case["key"].encode(), case["partitions"]), case["partition"], case)
+
+    def test_manifests(self) -> None:
+        """Good ones come out as they went in; where the fault is one that a plugin can see itself, it is refused where it is written."""
+        seen_here = ("name", "version", "description", "scope", "eventTypes")
+        for case in vectors("manifests.json"):
+            with self.subTest(case["name"]):
+                manifest, fault = case["manifest"], case["fault"]
+                if fault is None:
+                    self.assertEqual(_plugin(manifest).manifest(), manifest)
+                elif fault in seen_here and fault in manifest:
+                    with self.assertRaisesRegex(ValueError, "event_types" if fault == "eventTypes" else fault):
+                        _plugin(manifest)
+
+
+def _plugin(manifest: dict[str, Any]) -> Plugin:
+    decorate = plugin(
+        manifest["name"],
+        version=manifest["version"],
+        description=manifest["description"],
+        scope=manifest["scope"],
+        event_types=manifest["eventTypes"],
+        settings_schema=manifest["settingsSchema"],
+        default_settings=manifest["defaultSettings"],
+    )
+    return decorate(lambda state, settings, event: None)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ const definition = {
 
 await plugin(definition, (state, settings, event) => {
   state.count = (state.count ?? 0) + 1;
-  if (event.data.productId === "FAIL") throw new Error("told to fail");
+  if (event.data.productId === "FAIL" && settings.label !== "mended") throw new Error("told to fail");
   if (event.data.productId === "LATER" && settings.label !== "now") throw new Later(60, "told to wait");
   if (state.count % settings.every === 0) return publish("plugin.counter.counted", { count: state.count, label: settings.label });
 }).run();

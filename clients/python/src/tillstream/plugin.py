@@ -17,6 +17,9 @@ Outcome = Publish | Iterable[Publish] | None
 Handler = Callable[[State, Any, Event], Outcome]
 
 NAME = re.compile(r"[a-z][a-z0-9-]{1,39}")
+BUILT_IN = frozenset(
+    {"employee-time-tracker", "purchase-recommender", "customer-lookup", "fraud-detection", "age-verification", "order-delivery"}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Plugin:
             raise ValueError(f"scope {self.scope!r}: terminal, employee, customer or card")
         if not 1 <= len(self.event_types) <= 64:
             raise ValueError("event_types: 1 to 64")
+        if self.name in BUILT_IN:
+            raise ValueError(f"name {self.name!r}: a built-in plugin has it")
 
     def __call__(self, state: State, settings: Any, event: Event) -> Outcome:
         return self.handler(state, settings, event)
