@@ -80,6 +80,14 @@ class Common:
         self.assertEqual([event["data"]["count"] for event in self.everything(4)], [1, 2, 3, 4])
         self.assertEqual(self.bus.states(), {"T0001": {"count": 4}})
 
+    def test_it_touches_a_file_as_long_as_it_lives_and_ends_well_when_it_is_told_to(self):
+        with tempfile.TemporaryDirectory() as folder:
+            alive = pathlib.Path(folder, "alive")
+            member = self.bus.start(self.command, self.log, TILLSTREAM_ALIVE_FILE=str(alive))
+            self.until("the file is there", alive.exists)
+            member.terminate()
+            self.assertEqual(member.wait(15), 0)
+
     def test_what_lies_below_the_revision_to_skip_to_is_passed_over(self):
         self.bus.switch(False)
         self.bus.feed([("T0001", item("T0001", number)) for number in (1, 2)])

@@ -1,5 +1,6 @@
 // The manifest, and the signs of life that the admin shows.
 import { randomBytes } from "node:crypto";
+import { writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { short } from "./engine.js";
 import { connected, disconnected, edges, newConsumer, newProducer, promised } from "./kafka.js";
@@ -89,6 +90,8 @@ export class Heartbeat {
   async beat() {
     if (!this.#timer) return;
     const { state, revision } = this;
+    const alive = process.env.TILLSTREAM_ALIVE_FILE;
+    if (alive) await writeFile(alive, "");
     await this.#measure();
     const { name, version } = this.plugin.definition;
     const { member, processed, errors, lastError } = this;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import secrets
 import socket
 import threading
@@ -108,6 +109,8 @@ class Heartbeat:
         while True:
             self._wake.wait(self._options.heartbeat_seconds)
             self._wake.clear()
+            if alive := os.environ.get("TILLSTREAM_ALIVE_FILE"):
+                pathlib.Path(alive).touch()
             value = json.dumps(self._snapshot(), ensure_ascii=False).encode()
             try:
                 self._producer.produce(f"{self._options.topic_prefix}pos.plugins.heartbeats", value, self._plugin.name.encode())
