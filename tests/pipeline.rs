@@ -15,6 +15,8 @@ mod dead_letters;
 mod disk_full;
 #[path = "pipeline/duplicates.rs"]
 mod duplicates;
+#[path = "pipeline/external.rs"]
+mod external;
 mod oracle;
 #[path = "pipeline/order_storm.rs"]
 mod order_storm;

@@ -5,6 +5,7 @@
 
 mod assemble;
 mod commit;
+mod external;
 mod resolve;
 mod state;
 

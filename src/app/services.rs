@@ -11,6 +11,7 @@ use crate::actors::supervisor::{Crashes, Factory, Supervisor, Watch};
 use crate::config::{Config, Role};
 use crate::delivery::dispatcher::{Dispatcher, Endpoints};
 use crate::delivery::expiry::{self, Keep};
+use crate::delivery::plugins::PluginIntake;
 use crate::delivery::relay::Relay;
 use crate::delivery::{Delivery, evidence, retention};
 use crate::feed::{Feed, remote};
@@ -63,6 +64,10 @@ pub(super) fn start(
         watch_evidence(supervisor, parts, identity);
         watch_retention(supervisor, parts);
         watch_expiry(supervisor, parts, expiry::configured(config));
+        watch_plugin_intake(supervisor, parts);
+    }
+    if has(Role::Api) {
+        watch_members(supervisor, parts);
     }
 }
 
@@ -167,6 +172,30 @@ fn watch_expiry(supervisor: &Addr<Supervisor>, parts: &Parts, keep: Keep) {
         })
     });
     supervisor.do_send(Watch { name: "expiry", factory });
+}
+
+fn watch_plugin_intake(supervisor: &Addr<Supervisor>, parts: &Parts) {
+    let context = parts.context.clone();
+    let factory: Factory = Box::new(move || {
+        let intake = PluginIntake::new(context.clone());
+        Box::pin(async move {
+            intake.run().await;
+            ended("the reader of what plugins tell")
+        })
+    });
+    supervisor.do_send(Watch { name: "plugins-intake", factory });
+}
+
+fn watch_members(supervisor: &Addr<Supervisor>, parts: &Parts) {
+    let context = parts.context.clone();
+    let factory: Factory = Box::new(move || {
+        let (members, bus) = (Arc::clone(context.control.members()), Arc::clone(&context.bus));
+        Box::pin(async move {
+            members.listen(bus).await;
+            ended("the reader of heartbeats")
+        })
+    });
+    supervisor.do_send(Watch { name: "plugins-members", factory });
 }
 
 /// Reading and applying events, for role `processor`.

@@ -3,7 +3,11 @@
 //! The store decides; this keeps a compiled copy that the shards read without waiting. A change is one transaction, and
 //! once it has returned, every event appended afterwards meets the new settings.
 
+mod external;
+mod manifests;
+pub mod members;
 mod snapshot;
+mod view;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -12,12 +16,14 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use compact_str::CompactString;
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+pub use external::ExternalSnapshot;
+pub use manifests::{ManifestFault, ManifestOutcome};
 pub use snapshot::{PluginSnapshot, Snapshot};
 use snapshot::{Registered, registry};
+pub use view::{ExternalView, PluginKind, PluginStats, PluginView};
 
 use crate::bus::{Bus, BusError, NewRecord, Topic, TopicPartition};
 use crate::event::stable_id;
@@ -26,10 +32,10 @@ use crate::pipeline::source::content_type;
 use crate::plugins::defaults::Defaults;
 use crate::plugins::nearest;
 use crate::plugins::validate::{read, schema_of};
-use crate::status::{Status, time_in};
+use crate::status::Status;
 use crate::store::PluginChange;
 use crate::store::Store;
-use crate::store::model::{PluginRow, StoreError};
+use crate::store::model::{ExternalRow, PluginRow, StoreError, WhileOff};
 use crate::stores::{FieldError, Store as Shop, Stores};
 use crate::time::Timestamp;
 
@@ -37,6 +43,8 @@ use crate::time::Timestamp;
 pub const CONTROL_TYPE: &str = "tillstream.plugin.changed";
 /// What a person can change of a plugin.
 const CHANGEABLE: [&str; 3] = ["active", "eligibility", "settings"];
+/// What a person can change only of a plugin in another language: what becomes of its input while it is off.
+const WHILE_OFF: &str = "whileOff";
 
 /// The truth about plugins and stores.
 pub struct Control {
@@ -48,53 +56,13 @@ pub struct Control {
     /// One change at a time in this process; other processes are told apart by revisions.
     changing: Mutex<()>,
     bus: OnceLock<Arc<dyn Bus>>,
-}
-
-/// A plugin as the API shows it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PluginView {
-    /// Its name.
-    pub name: String,
-    /// What it does.
-    pub description: String,
-    /// Switched on.
-    pub active: bool,
-    /// Raised by one with each change.
-    pub revision: i64,
-    /// The eligibility block.
-    pub eligibility: Value,
-    /// The settings.
-    pub settings: Value,
-    /// JSON Schemas of `settings` and `eligibility`.
-    pub schema: Value,
-    /// Why it cannot run although it is switched on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fault: Option<String>,
-    /// What it has done since this process started.
-    pub stats: PluginStats,
-}
-
-/// What a plugin has done since the processes that are alive have started.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct PluginStats {
-    /// Events that it was given.
-    pub consumed: u64,
-    /// Events that were not eligible.
-    pub skipped: u64,
-    /// Effects that it asked for.
-    pub effects: u64,
-    /// Events on which it failed.
-    pub errors: u64,
-    /// Time of the newest event that it was given.
-    pub last_event_at: Option<Timestamp>,
+    members: Arc<members::Members>,
 }
 
 /// A change that a person asks for.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
-    /// JSON merge patch (RFC 7396) of `active`, `eligibility` and `settings`.
+    /// JSON merge patch (RFC 7396) of `active`, `eligibility`, `settings`, and `whileOff` for plugins in other languages.
     pub patch: Value,
     /// The revision that the person saw.
     pub if_match: Option<i64>,
@@ -160,6 +128,7 @@ impl Control {
                 eligibility: serde_json::to_value(&default.eligibility).expect("an eligibility block is plain data"),
                 settings: default.settings.clone(),
                 starts: None,
+                external: None,
             })
         });
         store.insert_plugin_defaults(rows.collect()).await?;
@@ -179,6 +148,7 @@ impl Control {
             current: ArcSwap::from_pointee(snapshot),
             changing: Mutex::new(()),
             bus: OnceLock::new(),
+            members: Arc::default(),
         }))
     }
 
@@ -223,41 +193,6 @@ impl Control {
         Ok(())
     }
 
-    /// All plugins, in the order of the registry.
-    #[must_use]
-    pub fn views(&self) -> Vec<PluginView> {
-        let snapshot = self.snapshot();
-        snapshot.plugins().iter().filter_map(|plugin| self.view_of(plugin)).collect()
-    }
-
-    /// One plugin.
-    #[must_use]
-    pub fn view(&self, name: &str) -> Option<PluginView> {
-        self.view_of(self.snapshot().plugin(name)?)
-    }
-
-    fn view_of(&self, plugin: &PluginSnapshot) -> Option<PluginView> {
-        let registered = self.registered(&plugin.row.name)?;
-        let figures = self.status.plugin_everywhere(registered.name);
-        Some(PluginView {
-            name: registered.name.to_owned(),
-            description: registered.description.to_owned(),
-            active: plugin.row.active,
-            revision: plugin.row.revision,
-            eligibility: plugin.row.eligibility.clone(),
-            settings: plugin.row.settings.clone(),
-            schema: Value::clone(&registered.schema),
-            fault: plugin.fault.clone(),
-            stats: PluginStats {
-                consumed: figures.consumed,
-                skipped: figures.skipped,
-                effects: figures.effects,
-                errors: figures.errors,
-                last_event_at: time_in(figures.last_event_at),
-            },
-        })
-    }
-
     fn registered(&self, name: &str) -> Option<&Registered> {
         self.registry.iter().find(|registered| registered.name == name)
     }
@@ -268,22 +203,36 @@ impl Control {
     /// If nothing was changed, with the reason.
     pub async fn change(&self, name: &str, change: Change) -> Result<PluginView, ChangeError> {
         let _changing = self.changing.lock().await;
-        let registered = self.registered(name).ok_or(ChangeError::NotFound)?;
         let snapshot = self.snapshot();
-        let old = &snapshot.plugin(name).ok_or(ChangeError::NotFound)?.row;
+        let old = snapshot.row(name).ok_or(ChangeError::NotFound)?;
         let conflict = || self.view(name).map_or(ChangeError::NotFound, |view| ChangeError::Conflict(Box::new(view)));
         if change.if_match.is_some_and(|revision| revision != old.revision) {
             return Err(conflict());
         }
         let (active, eligibility, settings) = patched(old, &change.patch)?;
-        let compiled = registered.compile(&eligibility, &settings).map_err(ChangeError::Invalid)?;
-        let new = PluginChange {
+        let (eligibility, settings) = self.checked(&snapshot, name, active, &eligibility, settings)?;
+        let is_switched_on = active && !old.active;
+        let while_off = old.external.as_ref().map(|external| while_off(external, &change.patch)).transpose()?;
+        let while_off = while_off.map(|while_off| {
+            let before = old.external.as_ref().map_or(0, |external| external.skip_before);
+            let skips = is_switched_on && while_off == WhileOff::Skip;
+            (while_off, if skips { old.revision + 1 } else { before })
+        });
+        let starts = if is_switched_on { self.ends().await? } else { None };
+        let new = PluginChange { active, eligibility, settings, starts, while_off };
+        let row = PluginRow {
             active,
-            eligibility: compiled.eligibility_json.clone(),
-            settings: compiled.settings_json.clone(),
-            starts: if active && !old.active { self.ends().await? } else { None },
+            revision: old.revision + 1,
+            eligibility: new.eligibility.clone(),
+            settings: new.settings.clone(),
+            external: old.external.clone().zip(while_off).map(|(external, (while_off, skip_before))| ExternalRow {
+                while_off,
+                skip_before,
+                ..external
+            }),
+            ..old.clone()
         };
-        let record = control_record(name, old.revision + 1, &new, &change.actor);
+        let record = control_record(&row, &change.actor);
         let changed =
             self.store.change_plugin(name, old.revision, new, &change.actor, change.reason.as_deref(), record).await;
         match changed {
@@ -299,6 +248,29 @@ impl Control {
         let view = self.view(name).ok_or(ChangeError::NotFound)?;
         self.announce(&view, &change.actor);
         Ok(view)
+    }
+
+    /// Eligibility and settings in full, if they hold. A plugin in another language can be switched off whatever they are:
+    /// its manifest may have come after them.
+    fn checked(
+        &self,
+        snapshot: &Snapshot,
+        name: &str,
+        active: bool,
+        eligibility: &Value,
+        settings: Value,
+    ) -> Result<(Value, Value), ChangeError> {
+        if let Some(plugin) = snapshot.external(name) {
+            let is_as_before = !active && plugin.row.settings == settings && plugin.row.eligibility == *eligibility;
+            if is_as_before {
+                return Ok((eligibility.clone(), settings));
+            }
+            let checked = external::check(&plugin.manifest, eligibility, &settings).map_err(ChangeError::Invalid)?;
+            return Ok((checked.eligibility_json, settings));
+        }
+        let registered = self.registered(name).ok_or(ChangeError::NotFound)?;
+        let compiled = registered.compile(eligibility, &settings).map_err(ChangeError::Invalid)?;
+        Ok((compiled.eligibility_json, compiled.settings_json))
     }
 
     /// Replaces the stores document. Answers its new revision.
@@ -358,7 +330,8 @@ fn patched(old: &PluginRow, patch: &Value) -> Result<(bool, Value, Value), Chang
         )]));
     };
     let mut errors = Vec::new();
-    for key in patch.keys().filter(|key| !CHANGEABLE.contains(&key.as_str())) {
+    let is_known = |key: &str| CHANGEABLE.contains(&key) || (key == WHILE_OFF && old.external.is_some());
+    for key in patch.keys().filter(|key| !is_known(key)) {
         let hint = nearest(key, CHANGEABLE).map_or_else(|| CHANGEABLE.join(", "), ToOwned::to_owned);
         errors.push(FieldError::new(key, format!("cannot be changed; did you mean {hint}?")));
     }
@@ -383,6 +356,16 @@ fn patched(old: &PluginRow, patch: &Value) -> Result<(bool, Value, Value), Chang
     Ok((active, merged(&old.eligibility, "eligibility"), merged(&old.settings, "settings")))
 }
 
+/// What becomes of the input while the plugin is off, with a merge patch applied.
+fn while_off(old: &ExternalRow, patch: &Value) -> Result<WhileOff, ChangeError> {
+    match patch.get(WHILE_OFF) {
+        None => Ok(old.while_off),
+        Some(value) => value.as_str().and_then(WhileOff::from_name).ok_or_else(|| {
+            ChangeError::Invalid(vec![FieldError::new(WHILE_OFF, format!("is {value}; must be wait or skip"))])
+        }),
+    }
+}
+
 /// RFC 7396, JSON Merge Patch.
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
@@ -402,7 +385,17 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-fn control_record(name: &str, revision: i64, change: &PluginChange, actor: &str) -> NewRecord {
+/// The message for `pos.plugins` about a plugin as it is from now on.
+fn control_record(row: &PluginRow, actor: &str) -> NewRecord {
+    let (name, revision) = (row.name.as_str(), row.revision);
+    let mut data = json!({
+        "name": name, "revision": revision, "active": row.active,
+        "eligibility": row.eligibility, "settings": row.settings, "actor": actor,
+    });
+    if let Some(external) = &row.external {
+        data["whileOff"] = json!(external.while_off);
+        data["skipBefore"] = json!(external.skip_before);
+    }
     let event = json!({
         "specversion": "1.0",
         "id": stable_id(&["control", name, &revision.to_string()]),
@@ -410,10 +403,7 @@ fn control_record(name: &str, revision: i64, change: &PluginChange, actor: &str)
         "type": CONTROL_TYPE,
         "time": Timestamp::now(),
         "datacontenttype": "application/json",
-        "data": {
-            "name": name, "revision": revision, "active": change.active,
-            "eligibility": change.eligibility, "settings": change.settings, "actor": actor,
-        },
+        "data": data,
     });
     NewRecord {
         topic: Topic::Plugins,
@@ -435,6 +425,7 @@ async fn load(store: &Store, registry: &[Registered]) -> Result<Snapshot, StoreE
             eligibility: json!({}),
             settings: json!({}),
             starts: None,
+            external: None,
         });
         let compiled = registered.compile(&row.eligibility, &row.settings);
         let plugin = PluginSnapshot::new(row, compiled);
@@ -448,13 +439,14 @@ async fn load(store: &Store, registry: &[Registered]) -> Result<Snapshot, StoreE
         plugin
     });
     let plugins = plugins.collect();
+    let (externals, refused) = external::load(rows, store.refused_manifests().await?);
     let (revision, document) = store.load_stores().await?.unwrap_or((0, json!({})));
     let shops: BTreeMap<String, Shop> = serde_json::from_value(document).unwrap_or_default();
     let stores = Stores::new(shops).unwrap_or_else(|errors| {
         tracing::error!(?errors, "the stored stores do not hold in this version; every store counts as one in UTC");
         Stores::default()
     });
-    Ok(Snapshot::new(epoch, Arc::new(stores), revision, plugins))
+    Ok(Snapshot::new(epoch, Arc::new(stores), revision, plugins).with_externals(externals, refused))
 }
 
 #[cfg(test)]

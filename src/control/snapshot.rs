@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::external::ExternalSnapshot;
 use crate::effect::Position;
 use crate::plugins::eligibility::{CompiledEligibility, Eligibility};
 use crate::plugins::validate::{schema_of, validate, validate_eligibility};
@@ -112,6 +113,10 @@ pub struct Snapshot {
     stores: Arc<Stores>,
     stores_revision: i64,
     plugins: Vec<PluginSnapshot>,
+    externals: Vec<ExternalSnapshot>,
+    refused: BTreeMap<String, String>,
+    routes_events: bool,
+    routes_published: bool,
 }
 
 impl Snapshot {
@@ -121,7 +126,61 @@ impl Snapshot {
         stores_revision: i64,
         plugins: Vec<PluginSnapshot>,
     ) -> Self {
-        Self { epoch, stores, stores_revision, plugins }
+        Self {
+            epoch,
+            stores,
+            stores_revision,
+            plugins,
+            externals: Vec::new(),
+            refused: BTreeMap::new(),
+            routes_events: false,
+            routes_published: false,
+        }
+    }
+
+    /// With plugins in other languages, and the names whose manifest was refused.
+    pub(super) fn with_externals(self, externals: Vec<ExternalSnapshot>, refused: BTreeMap<String, String>) -> Self {
+        let active = || externals.iter().filter(|plugin| plugin.is_active());
+        let routes_events = active().next().is_some();
+        let routes_published = active().any(|plugin| plugin.manifest.wants_published);
+        Self { externals, refused, routes_events, routes_published, ..self }
+    }
+
+    /// Plugins in other languages, by name.
+    #[must_use]
+    pub fn externals(&self) -> &[ExternalSnapshot] {
+        &self.externals
+    }
+
+    /// One plugin in another language.
+    #[must_use]
+    pub fn external(&self, name: &str) -> Option<&ExternalSnapshot> {
+        self.externals.iter().find(|plugin| plugin.row.name == name)
+    }
+
+    /// Names under which there is no plugin since the manifest was refused, with the reason.
+    #[must_use]
+    pub const fn refused(&self) -> &BTreeMap<String, String> {
+        &self.refused
+    }
+
+    /// True if events go to plugins in other languages.
+    #[must_use]
+    pub const fn routes_events(&self) -> bool {
+        self.routes_events
+    }
+
+    /// True if what plugins publish goes to plugins in other languages.
+    #[must_use]
+    pub const fn routes_published(&self) -> bool {
+        self.routes_published
+    }
+
+    /// What a manager decided about a plugin, in whatever language it is.
+    #[must_use]
+    pub fn row(&self, name: &str) -> Option<&PluginRow> {
+        let builtin = self.plugin(name).map(|plugin| &plugin.row);
+        builtin.or_else(|| self.external(name).map(|plugin| &plugin.row))
     }
 
     /// Raised with every change of any plugin or store.
@@ -209,6 +268,7 @@ impl Snapshot {
             eligibility: json!({}),
             settings: settings.clone(),
             starts: None,
+            external: None,
         };
         let compiled = compile::<P>(&json!({}), settings);
         Self::new(1, Arc::default(), 0, vec![PluginSnapshot::new(row, compiled)])

@@ -9,6 +9,7 @@ mod http_call;
 pub mod leases;
 mod notice;
 pub mod orders;
+pub mod plugins;
 pub mod relay;
 mod reply;
 pub mod retention;

@@ -13,7 +13,7 @@ use super::body::JsonBody;
 use super::page::List;
 use super::params::{Params, WhenText};
 use super::problem::{Problem, ProblemField};
-use super::replay::{original_of, replay_record};
+use super::replay::{hindrance, original_of, replay_record};
 use crate::store::model::DeadLetter;
 use crate::store::{DeadLetterFilter, DeadLetterSelection, DeadLetterStatus, StoreError, StoredDeadLetter};
 use crate::time::Timestamp;
@@ -180,7 +180,7 @@ impl Selection {
 pub(super) struct Affected {
     /// Those that were open, at most 10000 at a time.
     affected: usize,
-    /// Those that still are no valid events, so that a replay would change nothing.
+    /// Those that still are no valid events, or whose plugin is switched off, so that a replay would change nothing.
     skipped: usize,
 }
 
@@ -190,9 +190,10 @@ const LETTERS_MAX: usize = 10_000;
 /// The ids of those that can be applied, and how many cannot.
 async fn replayable(state: &State, selection: DeadLetterSelection) -> Result<(Vec<String>, usize), Problem> {
     let (mut ids, mut skipped) = (Vec::new(), 0);
+    let settings = state.control.snapshot();
     let mut look_at = |letter: &DeadLetter| match original_of(letter) {
-        Ok(_) => ids.push(letter.id.clone()),
-        Err(_) => skipped += 1,
+        Ok(_) if hindrance(&settings, letter).is_none() => ids.push(letter.id.clone()),
+        _ => skipped += 1,
     };
     match selection {
         DeadLetterSelection::Ids(wanted) => {
@@ -242,7 +243,9 @@ pub(super) async fn replay_many(
     state: State,
 ) -> Result<HttpResponse, Problem> {
     let (ids, skipped) = replayable(&state, body.0.read()?).await?;
-    let affected = state.store.replay(DeadLetterSelection::Ids(ids), &actor.name, replay_record).await?;
+    let settings = state.control.snapshot();
+    let make = move |letter: &DeadLetter| replay_record(&settings, letter);
+    let affected = state.store.replay(DeadLetterSelection::Ids(ids), &actor.name, make).await?;
     Ok(HttpResponse::Ok().json(Affected { affected, skipped }))
 }
 
@@ -280,7 +283,12 @@ pub(super) async fn replay(id: web::Path<String>, actor: Actor, state: State) ->
         Err(error) => return Err(not_found(&id, error)),
     };
     original_of(&letter).map_err(|error| Problem::unprocessable(vec![error.into()]))?;
-    let affected = state.store.replay(DeadLetterSelection::Ids(vec![letter.id]), &actor.name, replay_record).await?;
+    let settings = state.control.snapshot();
+    if let Some(why) = hindrance(&settings, &letter) {
+        return Err(Problem::new(StatusCode::CONFLICT, why));
+    }
+    let make = move |letter: &DeadLetter| replay_record(&settings, letter);
+    let affected = state.store.replay(DeadLetterSelection::Ids(vec![letter.id]), &actor.name, make).await?;
     decided(&state, &id, affected).await
 }
 

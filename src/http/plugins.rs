@@ -13,7 +13,7 @@ use super::page::List;
 use super::params::Params;
 use super::preconditions::{etag, if_match};
 use super::problem::{Problem, ProblemField};
-use crate::control::{Change, ChangeError, PluginView};
+use crate::control::{Change, ChangeError, ExternalView, PluginKind, PluginView};
 use crate::time::Timestamp;
 
 /// A plugin: its switch, what it may be told, and what it has done.
@@ -23,6 +23,8 @@ pub(super) struct Plugin {
     name: String,
     /// What it does.
     description: String,
+    /// Part of Tillstream, or a program of its own.
+    kind: PluginKind,
     /// Switched on.
     active: bool,
     /// Raised by one with each change; the `ETag` in quotes.
@@ -39,6 +41,12 @@ pub(super) struct Plugin {
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
     stats: Stats,
+    /// What only plugins in other languages have.
+    #[serde(flatten)]
+    external: Option<ExternalView>,
+    /// Why the last manifest of this name was refused: there is no such plugin.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<String>,
 }
 
 /// What a plugin has done since this process started.
@@ -63,6 +71,7 @@ impl From<PluginView> for Plugin {
         Self {
             name: view.name,
             description: view.description,
+            kind: view.kind,
             active: view.active,
             revision: view.revision,
             eligibility: view.eligibility,
@@ -76,6 +85,8 @@ impl From<PluginView> for Plugin {
                 errors: view.stats.errors,
                 last_event_at: view.stats.last_event_at,
             },
+            external: view.external,
+            refused: view.refused,
         }
     }
 }
@@ -135,6 +146,9 @@ pub(super) struct PluginPatch {
     eligibility: Option<Value>,
     #[schema(value_type = Option<Object>)]
     settings: Option<Value>,
+    /// Of a plugin in another language: whether its input waits while it is off, or is skipped.
+    #[serde(rename = "whileOff")]
+    while_off: Option<crate::store::model::WhileOff>,
     /// Why, for the history.
     reason: Option<String>,
     /// Not available yet: must be false or absent.
@@ -216,7 +230,7 @@ pub(super) async fn history(
     state: State,
 ) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["limit", "cursor"])?;
-    if state.control.snapshot().plugin(&name).is_none() {
+    if state.control.snapshot().row(&name).is_none() {
         return Err(unknown(&name));
     }
     let page = state.store.plugin_history(&name, params.long_text("cursor"), params.limit()?).await?;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use compact_str::CompactString;
 
 use crate::bus::{NewRecord, Topic};
+use crate::control::{ExternalSnapshot, Snapshot};
 use crate::event::{DeadLetterReplay, Event, EventError, EventType, Id, NewEvent, stable_id};
 use crate::store::model::DeadLetter;
 use crate::time::Timestamp;
@@ -18,8 +19,41 @@ pub(super) fn original_of(letter: &DeadLetter) -> Result<Event, EventError> {
     Event::parse(&letter.bytes)
 }
 
-/// The internal event that asks for a dead letter to be applied again.
-pub(super) fn replay_record(letter: &DeadLetter) -> NewRecord {
+/// Why a dead letter cannot be applied again now, though it holds an event: the plugin in another language that failed on it
+/// gets nothing.
+pub(super) fn hindrance(settings: &Snapshot, letter: &DeadLetter) -> Option<String> {
+    let Topic::Input(input) = letter.partition.topic else {
+        return None;
+    };
+    let name = input.plugin();
+    match settings.external(name) {
+        Some(plugin) if plugin.is_active() => None,
+        Some(_) => Some(format!("{name} is switched off; switch it on and replay again.")),
+        None => Some(format!("There is no plugin {name} any more; discard this.")),
+    }
+}
+
+/// What puts a dead letter on the bus again: the internal event that asks for it to be applied, or for a plugin in another
+/// language the event itself, on its input.
+pub(super) fn replay_record(settings: &Snapshot, letter: &DeadLetter) -> NewRecord {
+    match letter.partition.topic {
+        Topic::Input(input) => match settings.external(input.plugin()) {
+            Some(plugin) => input_record(plugin, letter),
+            None => internal_record(letter),
+        },
+        _ => internal_record(letter),
+    }
+}
+
+fn input_record(plugin: &ExternalSnapshot, letter: &DeadLetter) -> NewRecord {
+    let entity = letter.entity.as_deref().and_then(|entity| entity.split_once(':')).map_or("", |(_, id)| id);
+    let mut headers = plugin.input_headers(entity);
+    headers.push(("tillstream-dead-letter".to_owned(), Bytes::copy_from_slice(letter.id.as_bytes())));
+    let key = Some(Bytes::copy_from_slice(entity.as_bytes()));
+    NewRecord { topic: letter.partition.topic, partition: None, key, value: letter.bytes.clone(), headers }
+}
+
+fn internal_record(letter: &DeadLetter) -> NewRecord {
     let now = Timestamp::now();
     let data = DeadLetterReplay {
         dead_letter_id: Id::new(&letter.id).expect("a derived id is a valid one"),

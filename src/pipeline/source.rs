@@ -77,6 +77,8 @@ fn has_window(event: &Event) -> bool {
 pub struct SourceOutcome {
     /// Events for the scope terminal, in order.
     pub placed: Vec<Placed>,
+    /// What plugins have published about terminals, in order; empty unless somebody asked for it.
+    pub published: Vec<Placed>,
     /// Events that the feed shows.
     pub shown: Vec<Arc<Event>>,
     /// What could not be processed.
@@ -126,6 +128,7 @@ pub struct SourcePartition {
     windows: FxHashMap<CompactString, HeldWindow>,
     chunk_clocks: Vec<Timestamp>,
     batch: u64,
+    wants_published: bool,
 }
 
 impl SourcePartition {
@@ -141,7 +144,13 @@ impl SourcePartition {
             windows: FxHashMap::default(),
             chunk_clocks: vec![Timestamp::MIN; partitions as usize],
             batch: 0,
+            wants_published: false,
         }
+    }
+
+    /// Whether somebody wants what plugins publish, in the batches to come.
+    pub const fn want_published(&mut self, wanted: bool) {
+        self.wants_published = wanted;
     }
 
     /// The clock: the highest min(event time, bus time + 2 s) of terminals' events and ticks.
@@ -353,6 +362,8 @@ impl SourcePartition {
         }
         if event.is_from_terminal() && !matches!(event.data, EventData::Unknown) {
             outcome.placed.push(self.placed(record.offset, event, late, None));
+        } else if self.wants_published && event.event_type().class() == EventClass::Plugin {
+            outcome.published.push(self.placed(record.offset, event, late, None));
         }
     }
 

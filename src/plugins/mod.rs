@@ -11,6 +11,7 @@ pub mod eligibility;
 pub mod employee_time_tracker;
 pub mod expression;
 pub mod fraud_detection;
+pub mod manifest;
 pub mod order_delivery;
 pub mod purchase_recommender;
 #[cfg(test)]

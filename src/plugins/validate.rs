@@ -59,10 +59,7 @@ fn below(root: &str, errors: Vec<FieldError>) -> Vec<FieldError> {
 pub fn read<T: JsonSchema + DeserializeOwned>(value: &Value, root: &str) -> Result<T, Vec<FieldError>> {
     let schema = schema_of::<T>();
     let validator = Validator::new(&schema).expect("schemas are generated from the code");
-    let mut errors = Vec::new();
-    for error in validator.iter_errors(value) {
-        Faults { schema: &schema, root, errors: &mut errors }.add(&error);
-    }
+    let errors = check(&validator, &schema, value, root);
     if !errors.is_empty() {
         return Err(errors);
     }
@@ -71,6 +68,16 @@ pub fn read<T: JsonSchema + DeserializeOwned>(value: &Value, root: &str) -> Resu
         let field = if path == "." { root.to_owned() } else { join(root, &path) };
         vec![FieldError::new(field, error.into_inner().to_string())]
     })
+}
+
+/// Checks a value against a schema that has been made ready; paths begin with `root`. Answers every field that does not fit.
+#[must_use]
+pub fn check(validator: &Validator, schema: &Value, value: &Value, root: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    for error in validator.iter_errors(value) {
+        Faults { schema, root, errors: &mut errors }.add(&error);
+    }
+    errors
 }
 
 fn join(root: &str, path: &str) -> String {

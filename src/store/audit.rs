@@ -95,7 +95,7 @@ queries! {
         if let Some(name) = plugin {
             query = query
                 .filter(audit::subject.eq(name))
-                .filter(audit::action.eq_any(["plugin.change", "plugin.defaults"]));
+                .filter(audit::action.eq_any(["plugin.change", "plugin.defaults", "plugin.manifest", "plugin.withdraw"]));
         }
         if let Some(after) = cut.after {
             query = query.filter(audit::id.lt(after));

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Store;
 use super::audit::{NewEntry, read_json};
 use super::connection::{on, queries};
-use super::model::{PluginRow, StoreError};
+use super::external;
+use super::model::{ExternalRow, PluginRow, StoreError, WhileOff};
 use super::outbox::lane;
 use super::schema::{audit, documents, plugin_starts, plugins, settings_epoch};
 use crate::bus::NewRecord;
@@ -25,6 +26,8 @@ pub struct PluginChange {
     pub settings: serde_json::Value,
     /// If it is switched on by this: where each partition of `pos.events` ends. `None` leaves what is known.
     pub starts: Option<Vec<i64>>,
+    /// Of a plugin in another language: what becomes of its input while it is off, and which input is skipped.
+    pub while_off: Option<(WhileOff, i64)>,
 }
 
 #[derive(diesel::Queryable)]
@@ -37,7 +40,7 @@ struct Row {
 }
 
 impl Row {
-    fn into_row(self, starts: Option<&str>) -> Result<PluginRow, StoreError> {
+    fn into_row(self, starts: Option<&str>, external: Option<ExternalRow>) -> Result<PluginRow, StoreError> {
         Ok(PluginRow {
             name: self.name,
             active: self.active,
@@ -45,12 +48,18 @@ impl Row {
             eligibility: read_json(&self.eligibility)?,
             settings: read_json(&self.settings)?,
             starts: starts.map(read_json).transpose()?,
+            external,
         })
     }
 }
 
 fn audited(row: &PluginRow) -> serde_json::Value {
-    serde_json::json!({"active": row.active, "eligibility": row.eligibility, "settings": row.settings})
+    let mut audited =
+        serde_json::json!({"active": row.active, "eligibility": row.eligibility, "settings": row.settings});
+    if let Some(external) = &row.external {
+        audited["whileOff"] = external.while_off.as_str().into();
+    }
+    audited
 }
 
 impl Store {
@@ -158,9 +167,11 @@ queries! {
         let epoch = settings_epoch::table.find(1).select(settings_epoch::epoch).first(db)?;
         let rows: Vec<Row> = plugins::table.order(plugins::name).load(db)?;
         let starts: HashMap<String, String> = plugin_starts::table.load(db)?.into_iter().collect();
+        let mut externals = queries::external::of_all(db)?;
         let rows = rows.into_iter().map(|row| {
+            let external = externals.remove(&row.name).map(external::Row::into_external).transpose()?;
             let starts = starts.get(&row.name).map(String::as_str);
-            row.into_row(starts)
+            row.into_row(starts, external)
         });
         Ok((epoch, rows.collect::<Result<_, _>>()?))
     }
@@ -214,7 +225,16 @@ queries! {
         let row: Row = plugins::table.find(name).first(db)?;
         let starts: Option<String> =
             plugin_starts::table.find(name).select(plugin_starts::ends).first(db).optional()?;
-        row.into_row(starts.as_deref())
+        let external = queries::external::of(db, name)?;
+        row.into_row(starts.as_deref(), external)
+    }
+
+    /// A plugin's row, if there is one.
+    pub(in crate::store) fn find_plugin(db: &mut Db, name: &str) -> Result<Option<PluginRow>, StoreError> {
+        match read_plugin(db, name) {
+            Err(StoreError::NotFound) => Ok(None),
+            row => row.map(Some),
+        }
     }
 
     /// True if a plugin stands as this change leaves it: then it was made, or somebody made the very same.
@@ -233,7 +253,9 @@ queries! {
             .select(audit::actor)
             .first(db)
             .optional()?;
+        let while_off = row.external.as_ref().map(|external| (external.while_off, external.skip_before));
         let same = row.revision == expected_revision + 1
+            && while_off == change.while_off
             && (row.active, &row.eligibility, &row.settings)
                 == (change.active, &change.eligibility, &change.settings)
             && by.as_deref() == Some(actor);
@@ -257,6 +279,10 @@ queries! {
                 eligibility: change.eligibility.clone(),
                 settings: change.settings.clone(),
                 starts: change.starts.clone().or_else(|| old.starts.clone()),
+                external: old.external.clone().map(|external| match change.while_off {
+                    Some((while_off, skip_before)) => ExternalRow { while_off, skip_before, ..external },
+                    None => external,
+                }),
             };
             let changed = diesel::update(plugins::table.find(entry.subject))
                 .filter(plugins::revision.eq(expected_revision))
@@ -269,6 +295,9 @@ queries! {
                 .execute(db)?;
             if changed == 0 {
                 return Err(StoreError::Conflict);
+            }
+            if let Some((while_off, skip_before)) = change.while_off {
+                queries::external::set_while_off(db, entry.subject, while_off, skip_before)?;
             }
             if let Some(ends) = &change.starts {
                 let ends = serde_json::to_string(ends).map_err(|error| StoreError::Refused(error.to_string()))?;

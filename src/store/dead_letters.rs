@@ -10,7 +10,7 @@ use super::model::{DeadLetter, DeadLetterStatus, StoreError};
 use super::offsets::{partition_number, partition_of};
 use super::outbox::lane;
 use super::schema::dead_letters;
-use crate::bus::NewRecord;
+use crate::bus::{NewRecord, Topic};
 use crate::plugins::Plugin;
 use crate::plugins::order_delivery::OrderDelivery;
 use crate::time::Timestamp;
@@ -320,6 +320,16 @@ queries! {
             // An order is on the bus already: it is sent to the third party again, at once and in this transaction.
             for id in orders.iter().filter_map(|letter| std::str::from_utf8(letter.key.as_deref()?).ok()) {
                 queries::orders::hand_over::resend(db, id, actor)?;
+            }
+            // A plugin in another language reads its input in its own time: what is on the way to it counts as replayed, and
+            // opens again if the plugin fails on it again.
+            let (told, letters): (Vec<_>, Vec<_>) =
+                letters.into_iter().partition(|letter| matches!(letter.partition.topic, Topic::Input(_)));
+            for chunk in told.chunks(ROWS_PER_STATEMENT) {
+                let ids: Vec<_> = chunk.iter().map(|letter| letter.id.clone()).collect();
+                set_replayed(db, &ids)?;
+                let records: Vec<_> = chunk.iter().map(make).collect();
+                queries::outbox::append(db, lane::DEAD_LETTERS, &records)?;
             }
             for chunk in letters.chunks(ROWS_PER_STATEMENT) {
                 let chunk_ids = chunk.iter().map(|letter| &letter.id);

@@ -18,6 +18,7 @@ mod dead_letters;
 mod entities;
 mod evidence;
 mod expiry;
+mod external;
 mod http_calls;
 mod inspect;
 mod leases;
@@ -48,6 +49,7 @@ pub use dead_letters::{DECISION_LETTERS_MAX, DeadLetterFilter, DeadLetterSelecti
 pub use entities::TimerRow;
 pub use evidence::MissingEvidence;
 pub use expiry::{EXPIRED_ROWS_MAX, Expiring};
+pub use external::AcceptedManifest;
 pub use http_calls::{HttpEnd, HttpRow};
 pub use inspect::StoreReport;
 pub use leases::{Lease, LeaseRequest};
@@ -67,18 +69,20 @@ use threads::{Durability, Queue};
 /// The queries of all files, for SQLite.
 mod sqlite_queries {
     pub(in crate::store) use super::{
-        alerts::sqlite as alerts, audit::sqlite as audit, dead_letters::sqlite as dead_letters,
-        entities::sqlite as entities, http_calls::sqlite as http_calls, leases::sqlite as leases,
-        offsets::sqlite as offsets, orders::sqlite as orders, outbox::sqlite as outbox, records::sqlite as records,
+        alerts::sqlite as alerts, audit::sqlite as audit, control::sqlite as control,
+        dead_letters::sqlite as dead_letters, entities::sqlite as entities, external::sqlite as external,
+        http_calls::sqlite as http_calls, leases::sqlite as leases, offsets::sqlite as offsets,
+        orders::sqlite as orders, outbox::sqlite as outbox, records::sqlite as records,
     };
 }
 
 /// The queries of all files, for MySQL.
 mod mysql_queries {
     pub(in crate::store) use super::{
-        alerts::mysql as alerts, audit::mysql as audit, dead_letters::mysql as dead_letters,
-        entities::mysql as entities, http_calls::mysql as http_calls, leases::mysql as leases,
-        offsets::mysql as offsets, orders::mysql as orders, outbox::mysql as outbox, records::mysql as records,
+        alerts::mysql as alerts, audit::mysql as audit, control::mysql as control, dead_letters::mysql as dead_letters,
+        entities::mysql as entities, external::mysql as external, http_calls::mysql as http_calls,
+        leases::mysql as leases, offsets::mysql as offsets, orders::mysql as orders, outbox::mysql as outbox,
+        records::mysql as records,
     };
 }
 

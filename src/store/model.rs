@@ -253,6 +253,47 @@ pub struct PluginRow {
     /// Where each partition of `pos.events` ended when it was last switched on: what stands before is not for it. `None` if it
     /// was on from the start.
     pub starts: Option<Vec<i64>>,
+    /// What is kept only of plugins in other languages.
+    pub external: Option<ExternalRow>,
+}
+
+/// What is kept of a plugin in another language besides what every plugin has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExternalRow {
+    /// Its manifest as it was accepted.
+    pub manifest: serde_json::Value,
+    /// What becomes of its input while it is off.
+    pub while_off: WhileOff,
+    /// Input that was let through by a lower revision is not for it.
+    pub skip_before: i64,
+}
+
+/// What becomes of the input of a plugin in another language while it is switched off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhileOff {
+    /// It waits until the plugin is switched on again.
+    #[default]
+    Wait,
+    /// It is skipped when the plugin is switched on again.
+    Skip,
+}
+
+impl WhileOff {
+    /// Its name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Wait => "wait",
+            Self::Skip => "skip",
+        }
+    }
+
+    /// The one of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Wait, Self::Skip].into_iter().find(|one| one.as_str() == name)
+    }
 }
 
 /// Who changed what, when and why.
@@ -265,7 +306,7 @@ pub struct AuditEntry {
     pub at: Timestamp,
     /// Who: the token's name, or `local` without tokens.
     pub actor: String,
-    /// What was done: `plugin.change`, `stores.change`, `deadletter.replay`, `deadletter.discard`, `alert.change`, `plugin.defaults`.
+    /// What was done: `plugin.change`, `stores.change`, `deadletter.replay`, `deadletter.discard`, `alert.change`, `plugin.defaults`, `plugin.manifest`, `plugin.withdraw`.
     pub action: String,
     /// To what, for instance the plugin's name.
     pub subject: String,

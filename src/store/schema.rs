@@ -161,6 +161,18 @@ diesel::table! {
 
 diesel::table! { plugin_starts (plugin) { plugin -> Text, ends -> Text, } }
 
+diesel::table! {
+    external_plugins (name) {
+        name -> Text,
+        manifest -> Text,
+        offset -> BigInt,
+        while_off -> Text,
+        skip_before -> BigInt,
+    }
+}
+
+diesel::table! { refused_manifests (name) { name -> Text, why -> Text, } }
+
 diesel::table! { documents (name) { name -> Text, revision -> BigInt, value -> Text, } }
 
 diesel::table! {

@@ -11,12 +11,15 @@ import { useList, useResource } from '../lib/resource.js';
 import { href } from '../lib/router.js';
 import { toast } from '../lib/toast.js';
 import { Empty, More, PageHead, ProblemBox, Switch, Tabs } from '../ui/parts.js';
+import { Health, Members, Refused } from './members.js';
 import { Stats, switchPlugin } from './plugins.js';
 import { Recommendations } from './recommendations.js';
 
 const TABS = [['settings', 'Settings'], ['eligibility', 'Which events'], ['history', 'History']];
 /** What only one plugin has to show. */
 const OWN_TABS = { 'purchase-recommender': [['results', 'Results']] };
+/** What only plugins in other languages have to show. */
+const EXTERNAL_TABS = [['members', 'Members']];
 const LEADS = { settings: 'What the plugin goes by.', eligibility: 'Which events qualify for this plugin. An empty list means all.' };
 const pick = ({ settings, eligibility }) => ({ settings, eligibility });
 
@@ -36,10 +39,14 @@ export function PluginPage({ name, tab = 'settings' }) {
       reload();
     }
   };
-  const tabs = [...TABS, ...(OWN_TABS[name] ?? [])].map(([id, label]) => ({ id, label, href: href(['plugins', name], id === 'settings' ? {} : { tab: id }) }));
+  if (data?.refused) {
+    return html`<p class="crumbs"><a href=${href(['plugins'])}>Plugins</a></p><${PageHead} title=${name} /><${Refused} why=${data.refused} />`;
+  }
+  const isExternal = data?.kind === 'external';
+  const tabs = [...TABS, ...(isExternal ? EXTERNAL_TABS : []), ...(OWN_TABS[name] ?? [])].map(([id, label]) => ({ id, label, href: href(['plugins', name], id === 'settings' ? {} : { tab: id }) }));
   return html`<p class="crumbs"><a href=${href(['plugins'])}>Plugins</a></p>
     <${PageHead} title=${words(name)} lead=${data?.description}>
-      ${data && html`<span class="state">${data.active ? 'On' : 'Off'}</span><${Switch} on=${data.active} busy=${busy} label=${`${words(name)} on`} onChange=${flip} />`}
+      ${data && html`<${Health} plugin=${data} /><span class="state">${data.active ? 'On' : 'Off'}</span><${Switch} on=${data.active} busy=${busy} label=${`${words(name)} on`} onChange=${flip} />`}
     <//>
     <${ProblemBox} problem=${error} retry=${reload} />
     ${data?.fault && html`<div class="problem" role="alert"><strong>Cannot run</strong><span>${data.fault}</span></div>`}
@@ -47,6 +54,7 @@ export function PluginPage({ name, tab = 'settings' }) {
       <${Tabs} tabs=${tabs} current=${tab} label="Parts of the plugin" />
       <div hidden=${tab !== 'settings' && tab !== 'eligibility'}><${Editor} path=${path} loaded=${data} etag=${etag ?? `"${data.revision}"`} tab=${tab} onSaved=${setData} /></div>
       ${tab === 'history' && html`<${History} path=${path} revision=${data.revision} />`}
+      ${tab === 'members' && isExternal && html`<${Members} plugin=${data} path=${path} onSaved=${setData} />`}
       ${tab === 'results' && html`<${Recommendations} />`}`}`;
 }
 

@@ -7,6 +7,7 @@ import { useResource } from '../lib/resource.js';
 import { href } from '../lib/router.js';
 import { toast } from '../lib/toast.js';
 import { Empty, PageHead, ProblemBox, Switch } from '../ui/parts.js';
+import { Health, Refused } from './members.js';
 import { PluginPage } from './plugin.js';
 
 /** Flips a plugin's switch and says what happened; resolves to the new state. */
@@ -36,8 +37,12 @@ function PluginCard({ plugin, onChanged }) {
       setBusy(false);
     }
   };
+  if (plugin.refused) {
+    return html`<article class="card plugin off" data-plugin=${plugin.name}><header><h2>${plugin.name}</h2></header><${Refused} why=${plugin.refused} /></article>`;
+  }
   return html`<article class=${plugin.active ? 'card plugin' : 'card plugin off'} data-plugin=${plugin.name}>
     <header><h2><a href=${href(['plugins', plugin.name])} data-row>${words(plugin.name)}</a></h2>
+      <${Health} plugin=${plugin} />
       <span class="state">${plugin.active ? 'On' : 'Off'}</span>
       <${Switch} on=${plugin.active} busy=${busy} label=${`${words(plugin.name)} on`} onChange=${flip} /></header>
     <p>${plugin.description}</p>

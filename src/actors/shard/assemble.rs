@@ -36,6 +36,8 @@ pub(super) struct Assembly {
     pub(super) windows: Vec<WindowRow>,
     pub(super) shown: Vec<Arc<Event>>,
     pub(super) chunks: Vec<NewRecord>,
+    /// What plugins have published, with the partition on which it stands, for plugins in other languages.
+    pub(super) published: Vec<(TopicPartition, Placed)>,
     pub(super) report: CommitReport,
     commit: Commit,
     outbox: BTreeMap<TopicPartition, Vec<NewRecord>>,
@@ -56,6 +58,7 @@ impl Assembly {
             windows: Vec::new(),
             shown: Vec::new(),
             chunks: Vec::new(),
+            published: Vec::new(),
             report: CommitReport { batch, ..CommitReport::default() },
             outbox: BTreeMap::new(),
             feed: Vec::new(),
@@ -174,6 +177,13 @@ impl Assembly {
         }
         for (key, failure) in outcome.failures {
             self.add_failure(input, &key, failure);
+        }
+    }
+
+    /// Adds what plugins in other languages get.
+    pub(super) fn add_inputs(&mut self, records: Vec<(TopicPartition, NewRecord)>) {
+        for (place, record) in records {
+            self.outbox.entry(place).or_default().push(record);
         }
     }
 

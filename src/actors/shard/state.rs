@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::assemble::Assembly;
 use super::commit::{self, PreparedBatch, ShardFault, chunk_record};
-use super::{Applied, ShardContext, Take, resolve};
+use super::{Applied, ShardContext, Take, external, resolve};
 use crate::actors::BatchInput;
 use crate::actors::plugin::{PluginActor, PluginBatch};
 use crate::actors::sources::Standing;
@@ -151,6 +151,10 @@ impl ShardState {
                 assembly.add_plugin(&input, outcome);
             }
         }
+        if input.settings.routes_events() {
+            let published = std::mem::take(&mut assembly.published);
+            assembly.add_inputs(external::route(&input, &published, &status));
+        }
         status.stages.decide.add_since(started);
         let started = Instant::now();
         let applied = self.hand_over(assembly).await;
@@ -185,6 +189,7 @@ impl ShardState {
             }
         }
         let before = source.clock();
+        source.want_published(assembly.settings.routes_published());
         let mut outcome = source.admit(records, fetched.next_offset, self.batch);
         self.context.sources.keep(place.partition, std::mem::take(&mut outcome.rekeyed));
         let clock = source.clock();
@@ -201,6 +206,7 @@ impl ShardState {
 
     fn add_source(place: TopicPartition, outcome: SourceOutcome, assembly: &mut Assembly) {
         let mut groups: FxHashMap<CompactString, usize> = FxHashMap::default();
+        assembly.published.extend(outcome.published.into_iter().map(|placed| (place, placed)));
         for placed in outcome.placed {
             let entity = match &placed.addressee {
                 Some(addressee) => addressee.entity.clone(),

@@ -13,11 +13,12 @@ fn plugin(name: &str, revision: i64) -> PluginRow {
         eligibility: json!({}),
         settings: json!({"b": 1, "a": 2}),
         starts: None,
+        external: None,
     }
 }
 
 fn off(settings: serde_json::Value) -> PluginChange {
-    PluginChange { active: false, eligibility: json!({"training": true}), settings, starts: None }
+    PluginChange { active: false, eligibility: json!({"training": true}), settings, starts: None, while_off: None }
 }
 
 #[tokio::test]

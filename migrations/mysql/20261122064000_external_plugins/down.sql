@@ -1,0 +1,2 @@
+DROP TABLE IF EXISTS refused_manifests;
+DROP TABLE IF EXISTS external_plugins;

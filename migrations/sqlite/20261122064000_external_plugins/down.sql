@@ -1,0 +1,2 @@
+DROP TABLE refused_manifests;
+DROP TABLE external_plugins;
