@@ -46,8 +46,8 @@ const PLAN: [Disturbance; 13] = [
     Processors(2),
     Database,
     Processors(2),
-    Broker,
     Processors(1),
+    Broker,
     Database,
 ];
 
@@ -56,7 +56,7 @@ fn stream() -> Stream {
     if at_full_size() {
         Stream { seed: 23, events: 200_000, terminals_per_store: 50 }
     } else {
-        Stream { seed: 23, events: 40_000, terminals_per_store: 8 }
+        Stream { seed: 23, events: 15_000, terminals_per_store: 4 }
     }
 }
 
@@ -109,13 +109,15 @@ async fn whatever_is_killed_under_load_the_rows_and_events_are_those_of_an_undis
 
     let begun = Instant::now();
     let (api, delivery) = (chain.start("api"), chain.start("relay,dispatcher"));
+    // So few that work is left for each disturbance, whatever waiting for the one before it took.
+    let (few, fewer) = if at_full_size() { (100, 5) } else { (5, 1) };
+    batches(&mut chain, few);
     let mut workers = VecDeque::from([Worker::start(&chain).await, Worker::start(&chain).await]);
     for (done, disturbance) in (1..).zip(PLAN) {
         let due = all * done / (i64::try_from(PLAN.len()).expect("few") + 2);
         chain.reaches(due).await;
-        // Who starts now works slowly where the work would not last for what is to come.
         let is_ahead = results::progress(&chain.database) > due + all / 20;
-        batches(&mut chain, if is_ahead { 5 } else { 100 });
+        batches(&mut chain, if is_ahead { fewer } else { few });
         match disturbance {
             Processors(count) => {
                 let victims: Vec<Worker> = workers.drain(..count).collect();
