@@ -55,11 +55,11 @@ function PluginList() {
   const { data, error, loading, reload } = useResource('/api/plugins', {}, { pollMs: 2000 });
   const [changed, setChanged] = useState({});
   useEffect(() => setChanged({}), [data]);
-  const plugins = (data?.items ?? data ?? []).map((plugin) => (changed[plugin.name]?.revision >= plugin.revision ? { ...plugin, ...changed[plugin.name] } : plugin));
+  const plugins = (data?.items ?? data ?? []).map((plugin) => (!plugin.refused && changed[plugin.name]?.revision >= plugin.revision ? { ...plugin, ...changed[plugin.name] } : plugin));
   return html`<${PageHead} title="Plugins" lead="What acts on the events of the tills. A switch takes effect with the next event." />
     <${ProblemBox} problem=${error} retry=${reload} />
     ${!loading && !error && plugins.length === 0 && html`<${Empty} title="No plugins">The server knows none.<//>`}
-    <div class="cards">${plugins.map((plugin) => html`<${PluginCard} key=${plugin.name} plugin=${plugin} onChanged=${(next) => setChanged((old) => ({ ...old, [next.name]: next }))} />`)}</div>`;
+    <div class="cards">${plugins.map((plugin) => html`<${PluginCard} key=${plugin.refused ? `${plugin.name} refused` : plugin.name} plugin=${plugin} onChanged=${(next) => setChanged((old) => ({ ...old, [next.name]: next }))} />`)}</div>`;
 }
 
 export default function Plugins({ path, query }) {

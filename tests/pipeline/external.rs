@@ -1,13 +1,17 @@
 //! Plugins in other languages, seen from Tillstream: manifests, routing, switches, dead letters. The plugin itself is played
 //! by the test, which reads and writes the plugin's topics.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tillstream::app::AppOptions;
 use tillstream::bus::partitioner::partition_of;
 use tillstream::bus::{Bus, InputTopic, NewRecord, Record, Topic};
+use tillstream::config::BusKind;
 
 use crate::shop::{Open, Shop, at, drawer, event, until};
+use crate::support::database::Database;
 
 const NAME: &str = "till-anomaly";
 
@@ -358,5 +362,55 @@ async fn members_are_shown_as_their_heartbeats_tell() {
         (&json!("failing"), &json!(3), &json!("KeyError"))
     );
     assert_eq!(shown["stats"]["errors"], 2);
+    open.stop().await;
+}
+
+/// On a real broker: the topics are made, what is written can be read by those who read only what is committed, and two processes
+/// that share the work obey one switch. Without `TILLSTREAM_TEST_KAFKA` and `TILLSTREAM_TEST_MYSQL` it says so and returns.
+#[actix::test]
+async fn on_kafka_two_processes_fill_its_input_and_obey_one_switch() {
+    const EVENTS: u64 = 200;
+    let (Ok(brokers), Some(database)) = (std::env::var("TILLSTREAM_TEST_KAFKA"), Database::on_server("two processes"))
+    else {
+        let why =
+            "skipped: TILLSTREAM_TEST_KAFKA names no broker, or TILLSTREAM_TEST_MYSQL no server (scripts/services up)";
+        let _ = writeln!(std::io::stderr(), "{why}");
+        return;
+    };
+    let mut shop = Shop::on_a_file();
+    shop.use_database(database);
+    shop.config.bus.kind = BusKind::Kafka;
+    shop.config.bus.brokers = brokers;
+    shop.config.bus.topic_prefix = format!("external-{:016x}.", rand::random::<u64>());
+    shop.config.bus.group = format!("{}group", shop.config.bus.topic_prefix);
+    let open = shop.open().await;
+    switched_on(&open, &json!({})).await;
+    let other = shop.open().await;
+    until("the other process knows it", async || plugin(&other, NAME).await.is_some_and(|one| one["active"] == true))
+        .await;
+    let tills = ["T1", "T2", "T3", "T4", "T5"];
+    let append_all = async |from: u64, to: u64| {
+        for sequence in from..=to {
+            let second = i64::try_from(sequence).expect("few");
+            open.append(&tills.map(|till| drawer(till, sequence, second))).await;
+        }
+    };
+    append_all(1, EVENTS).await;
+    let count = async || inputs(&*open.app.bus).await.len();
+    until("all is in the input", async || count().await >= tills.len() * 200).await;
+    open.change(NAME, json!({"active": false})).await;
+    until("the other process knows it", async || plugin(&other, NAME).await.is_some_and(|one| one["active"] == false))
+        .await;
+    append_all(EVENTS + 1, EVENTS + 20).await;
+    open.change(NAME, json!({"active": true})).await;
+    append_all(EVENTS + 21, EVENTS + 40).await;
+    until("what followed is in the input", async || count().await >= tills.len() * 220).await;
+    other.stop().await;
+    let all = inputs(&*open.app.bus).await;
+    for till in tills {
+        let ids: Vec<_> = all.iter().filter(|(_, entity)| entity == till).map(|(id, _)| id.clone()).collect();
+        let expected = (1..=EVENTS).chain(EVENTS + 21..=EVENTS + 40).map(|sequence| format!("{till}-{sequence}"));
+        assert_eq!(ids, expected.collect::<Vec<_>>());
+    }
     open.stop().await;
 }
