@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 
 pub use external::ExternalSnapshot;
 pub use manifests::{ManifestFault, ManifestOutcome};
+pub use members::Member;
 pub use snapshot::{PluginSnapshot, Snapshot};
 use snapshot::{Registered, registry};
 pub use view::{ExternalView, PluginKind, PluginStats, PluginView};

@@ -60,7 +60,7 @@ pub struct PluginView {
 }
 
 /// What only plugins in other languages have.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ExternalView {
     /// The version of its manifest.

@@ -13,7 +13,9 @@ use super::page::List;
 use super::params::Params;
 use super::preconditions::{etag, if_match};
 use super::problem::{Problem, ProblemField};
-use crate::control::{Change, ChangeError, ExternalView, PluginKind, PluginView};
+use crate::control::{Change, ChangeError, Member, PluginKind, PluginView};
+use crate::event::Scope;
+use crate::store::model::WhileOff;
 use crate::time::Timestamp;
 
 /// A plugin: its switch, what it may be told, and what it has done.
@@ -41,9 +43,26 @@ pub(super) struct Plugin {
     #[serde(skip_serializing_if = "Option::is_none")]
     fault: Option<String>,
     stats: Stats,
-    /// What only plugins in other languages have.
-    #[serde(flatten)]
-    external: Option<ExternalView>,
+    // What only plugins in other languages have. Fields of their own: a flattened `Option` is described as one that is
+    // null or has all of them, which a plugin without any is not.
+    /// The version of its manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    /// The kind of entity that keys its input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<Scope>,
+    /// The event types that it wants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_types: Option<Vec<String>>,
+    /// What becomes of its input while it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    while_off: Option<WhileOff>,
+    /// True if a member was heard of less than 15 s ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alive: Option<bool>,
+    /// Its members, those that are alive first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members: Option<Vec<Member>>,
     /// Why the last manifest of this name was refused: there is no such plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     refused: Option<String>,
@@ -68,7 +87,7 @@ pub(super) struct Stats {
 
 impl From<PluginView> for Plugin {
     fn from(view: PluginView) -> Self {
-        Self {
+        let mut plugin = Self {
             name: view.name,
             description: view.description,
             kind: view.kind,
@@ -85,9 +104,23 @@ impl From<PluginView> for Plugin {
                 errors: view.stats.errors,
                 last_event_at: view.stats.last_event_at,
             },
-            external: view.external,
+            version: None,
+            scope: None,
+            event_types: None,
+            while_off: None,
+            alive: None,
+            members: None,
             refused: view.refused,
+        };
+        if let Some(external) = view.external {
+            plugin.version = Some(external.version);
+            plugin.scope = Some(external.scope);
+            plugin.event_types = Some(external.event_types);
+            plugin.while_off = Some(external.while_off);
+            plugin.alive = Some(external.alive);
+            plugin.members = Some(external.members);
         }
+        plugin
     }
 }
 
