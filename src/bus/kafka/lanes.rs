@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use tokio::sync::oneshot;
 
 use super::context::{Context, LastError};
@@ -26,11 +26,22 @@ use crate::bus::{BusError, NewRecord, TopicPartition};
 
 /// How long the brokers may take for each step of a transaction.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a lane's thread may take for a job, all steps together, before another one takes its place. Not every step
+/// keeps to its time-out: `send_offsets_to_transaction` waits for ever if the group's coordinator went away at the wrong
+/// moment (librdkafka issues 5456 and 5511, open in 2.14).
+const JOB_TIMEOUT: Duration = Duration::from_secs(30);
 /// What fails when a transaction does, for messages.
 const DOING: &str = "writing to the outbox's lane";
 /// How finely deliveries are waited for. The thread sleeps in between: a poll of the client with a time-out below 2 ms spins
 /// instead, and a dozen lanes that spin take the processor from the brokers that they wait for.
 const DELIVERY_PAUSE: Duration = Duration::from_micros(500);
+/// A partition gets no more than this before it has acknowledged it: what fits into one request. librdkafka has one request
+/// under way for each partition, and its thread spins for as long as more is ready behind it. Two lanes that did so took both
+/// cores of a small machine from the broker whose answer they waited for, until their transactions timed out.
+const SLICE_BYTES: usize = 900_000;
+/// More than a record costs in a request beside its key, value and headers; so large that no request has more than the 10 000
+/// records that are librdkafka's own limit.
+const RECORD_OVERHEAD: usize = 100;
 /// How often an idle producer's log lines are fetched.
 const IDLE_POLL: Duration = Duration::from_secs(1);
 
@@ -47,8 +58,16 @@ enum Job {
 }
 
 struct LaneThread {
+    number: u64,
     jobs: mpsc::Sender<Job>,
     thread: JoinHandle<()>,
+}
+
+/// The threads of lanes by the lane's name.
+#[derive(Default)]
+struct Threads {
+    by_lane: HashMap<String, LaneThread>,
+    started: u64,
 }
 
 /// All lanes that have been used.
@@ -56,14 +75,15 @@ pub(super) struct Lanes {
     options: Arc<KafkaOptions>,
     names: TopicNames,
     positions: Arc<Positions>,
-    threads: Mutex<HashMap<String, LaneThread>>,
+    threads: Arc<Mutex<Threads>>,
+    job_timeout: Duration,
 }
 
 impl Lanes {
     /// No lane is open yet.
     pub(super) fn new(options: Arc<KafkaOptions>, names: TopicNames) -> Self {
         let positions = Arc::new(Positions::new(Arc::clone(&options), names.clone()));
-        Self { options, names, positions, threads: Mutex::default() }
+        Self { options, names, positions, threads: Arc::default(), job_timeout: JOB_TIMEOUT }
     }
 
     /// See [`crate::bus::Bus::append_lane`]. The job is handed over before the future is first polled.
@@ -76,38 +96,57 @@ impl Lanes {
         let (answer, answered) = oneshot::channel();
         let sent = places(&records, self.options.partitions)
             .and_then(|places| self.post(lane, Job::Append { position, records, places, answer }));
-        async move {
-            sent?;
-            answered.await.map_err(|_| closed())?
-        }
+        self.answer(lane, sent, answered)
     }
 
     /// See [`crate::bus::Bus::lane_position`].
     pub(super) fn position(&self, lane: &str) -> impl Future<Output = Result<Option<i64>, BusError>> + Send + 'static {
         let (answer, answered) = oneshot::channel();
         let sent = self.post(lane, Job::Position { answer });
+        self.answer(lane, sent, answered)
+    }
+
+    /// The answer to a job of the thread with the number `sent`. A thread that does not answer in time is left alone: the next
+    /// job of the lane goes to a new one, whose producer fences the old one's, so that nothing is sent twice.
+    fn answer<T: Send + 'static>(
+        &self,
+        lane: &str,
+        sent: Result<u64, BusError>,
+        answered: oneshot::Receiver<Result<T, BusError>>,
+    ) -> impl Future<Output = Result<T, BusError>> + Send + 'static {
+        let (threads, lane, limit) = (Arc::clone(&self.threads), lane.to_owned(), self.job_timeout);
         async move {
-            sent?;
-            answered.await.map_err(|_| closed())?
+            let number = sent?;
+            if let Ok(answer) = tokio::time::timeout(limit, answered).await {
+                return answer.map_err(|_| closed())?;
+            }
+            let mut threads = lock(&threads);
+            if threads.by_lane.get(&lane).is_some_and(|thread| thread.number == number) {
+                threads.by_lane.remove(&lane);
+                tracing::warn!(lane, "the Kafka client has not come back in time; a new producer takes the lane over");
+            }
+            Err(BusError::Unavailable(format!("Kafka: {DOING}: nothing came of it within {} s", limit.as_secs())))
         }
     }
 
-    fn post(&self, lane: &str, job: Job) -> Result<(), BusError> {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let job = match threads.get(lane) {
+    /// Hands a job to the lane's thread and returns the thread's number.
+    fn post(&self, lane: &str, job: Job) -> Result<u64, BusError> {
+        let mut threads = lock(&self.threads);
+        let job = match threads.by_lane.get(lane) {
             None => job,
             Some(known) => match known.jobs.send(job) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(known.number),
                 Err(mpsc::SendError(job)) => job,
             },
         };
-        let started = self.start(lane)?;
+        threads.started += 1;
+        let started = self.start(lane, threads.started)?;
         started.jobs.send(job).map_err(|_| closed())?;
-        threads.insert(lane.to_owned(), started);
-        Ok(())
+        threads.by_lane.insert(lane.to_owned(), started);
+        Ok(threads.started)
     }
 
-    fn start(&self, lane: &str) -> Result<LaneThread, BusError> {
+    fn start(&self, lane: &str, number: u64) -> Result<LaneThread, BusError> {
         let (jobs, waiting) = mpsc::channel();
         let mut worker = Lane {
             name: lane.to_owned(),
@@ -120,20 +159,31 @@ impl Lanes {
         };
         let thread = std::thread::Builder::new().name("kafka-lane".to_owned()).spawn(move || worker.run(&waiting));
         let thread = thread.map_err(|error| BusError::Unavailable(format!("no thread for Kafka: {error}")))?;
-        Ok(LaneThread { jobs, thread })
+        Ok(LaneThread { number, jobs, thread })
     }
 }
 
 impl Drop for Lanes {
-    /// Every job that was handed over is carried out first: a transaction is never left open in good order.
+    /// Every job that was handed over is carried out first: a transaction is never left open in good order. A thread that
+    /// does not come back ends with the process.
     fn drop(&mut self) {
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let threads = std::mem::take(&mut lock(&self.threads).by_lane);
         let (jobs, threads): (Vec<_>, Vec<_>) = threads.into_values().map(|lane| (lane.jobs, lane.thread)).unzip();
         drop(jobs);
+        let deadline = Instant::now() + self.job_timeout;
         for thread in threads {
-            let _ = thread.join();
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(DELIVERY_PAUSE);
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
         }
     }
+}
+
+fn lock(threads: &Mutex<Threads>) -> MutexGuard<'_, Threads> {
+    threads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn closed() -> BusError {
@@ -205,7 +255,7 @@ impl Lane {
         tracing::debug!(lane = name, %error, "a transaction failed");
         // An error of the transaction itself that asks for no abort leaves open whether it was committed.
         let undecided = matches!(&error, KafkaError::Transaction(error) if !error.txn_requires_abort());
-        let aborted = !undecided && open.producer.abort_transaction(STEP_TIMEOUT).is_ok();
+        let aborted = !undecided && open.abort();
         if !aborted {
             // Whoever opens the lane next finds out.
             self.open = None;
@@ -253,28 +303,71 @@ impl OpenLane {
     ) -> Result<(), KafkaError> {
         let producer = &self.producer;
         producer.begin_transaction()?;
-        producer.context().left.store(records.len(), Ordering::Release);
+        let deadline = Instant::now() + TRANSACTION_TIMEOUT;
+        let left = &producer.context().left;
+        left.store(0, Ordering::Release);
+        producer.context().take_failure();
+        let mut slice = Slice::default();
         for (record, place) in records.iter().zip(places) {
+            if !slice.takes(*place, record) {
+                self.delivered(deadline)?;
+                slice = Slice::default();
+                slice.takes(*place, record);
+            }
+            left.fetch_add(1, Ordering::AcqRel);
             let mut message =
                 BaseRecord::to(names.get(place.topic)).partition(number(place.partition)).payload(&record.value[..]);
             message.key = record.key.as_deref();
             message.headers = to_headers(&record.headers);
             producer.send(message).map_err(|(error, _)| error)?;
         }
-        let deadline = Instant::now() + TRANSACTION_TIMEOUT;
+        self.delivered(deadline)?;
+        let (group, offsets) = self.stored.to_commit(position)?;
+        producer.send_offsets_to_transaction(&offsets, &group, STEP_TIMEOUT)?;
+        producer.commit_transaction(STEP_TIMEOUT)
+    }
+
+    /// Gives the transaction up; true if the producer can begin another one. librdkafka waits for the delivery reports of
+    /// what it purges, and for the whole time-out if nobody fetches them.
+    fn abort(&self) -> bool {
+        let deadline = Instant::now() + STEP_TIMEOUT;
+        self.producer.purge(PurgeConfig::default().queue());
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            self.producer.poll(Duration::ZERO);
+            std::thread::sleep(DELIVERY_PAUSE);
+        }
+        self.producer.abort_transaction(deadline.saturating_duration_since(Instant::now())).is_ok()
+    }
+
+    /// Waits until the brokers have taken, or refused, what was handed over.
+    fn delivered(&self, deadline: Instant) -> Result<(), KafkaError> {
+        let context = self.producer.context();
         loop {
-            producer.poll(Duration::ZERO);
-            if producer.context().left.load(Ordering::Acquire) == 0 || Instant::now() >= deadline {
+            self.producer.poll(Duration::ZERO);
+            if context.left.load(Ordering::Acquire) == 0 || Instant::now() >= deadline {
                 break;
             }
             std::thread::sleep(DELIVERY_PAUSE);
         }
-        if let Some(error) = producer.context().take_failure() {
-            return Err(error);
+        context.take_failure().map_or(Ok(()), Err)
+    }
+}
+
+/// What was handed over since the last time that everything was delivered.
+#[derive(Default)]
+struct Slice(HashMap<TopicPartition, usize>);
+
+impl Slice {
+    /// True if the record still fits into its partition's request; then it is counted. One record always fits.
+    fn takes(&mut self, place: TopicPartition, record: &NewRecord) -> bool {
+        let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+        let size = record.key.as_ref().map_or(0, |key| key.len()) + record.value.len() + headers + RECORD_OVERHEAD;
+        let bytes = self.0.entry(place).or_default();
+        let fits = *bytes == 0 || *bytes + size <= SLICE_BYTES;
+        if fits {
+            *bytes += size;
         }
-        let (group, offsets) = self.stored.to_commit(position)?;
-        producer.send_offsets_to_transaction(&offsets, &group, STEP_TIMEOUT)?;
-        producer.commit_transaction(STEP_TIMEOUT)
+        fits
     }
 }
 
@@ -313,5 +406,63 @@ impl ProducerContext for CountContext {
         }
         // A delivery of a transaction that was given up may come late.
         let _ = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::{MockCluster, MockCoordinator};
+
+    use super::*;
+    use crate::bus::Topic;
+    use crate::bus::suite::{PARTITIONS, record};
+
+    const P0: TopicPartition = TopicPartition::new(Topic::Events, 0);
+
+    #[tokio::test]
+    async fn a_lane_whose_client_never_comes_back_goes_on_with_another() {
+        // What stands in the way of the group's coordinator only, at the right moment, is not to be had of a real broker.
+        let cluster = MockCluster::new(2).unwrap();
+        let options = super::super::tests::options_for(cluster.bootstrap_servers());
+        let topic = options.topic_name(Topic::Events);
+        cluster.create_topic(&topic, i32::try_from(PARTITIONS).unwrap(), 1).unwrap();
+        for partition in 0..i32::try_from(PARTITIONS).unwrap() {
+            cluster.partition_leader(&topic, partition, Some(1)).unwrap();
+        }
+        cluster.create_topic(&options.topic_name(Topic::Plugins), 1, 1).unwrap();
+        cluster.partition_leader(&options.topic_name(Topic::Plugins), 0, Some(1)).unwrap();
+        let id = options.outbox_name("lane");
+        cluster.coordinator(MockCoordinator::Transaction(id.clone()), 1).unwrap();
+        cluster.coordinator(MockCoordinator::Group(id), 2).unwrap();
+        let names = TopicNames::new(&options);
+        let mut lanes = Lanes::new(Arc::new(options), names);
+        lanes.append("lane", 1, vec![record("one")]).await.unwrap();
+
+        lanes.job_timeout = Duration::from_secs(4);
+        cluster.broker_down(2).unwrap();
+        let fault = lanes.append("lane", 2, vec![record("two")]).await.unwrap_err();
+        assert!(fault.to_string().contains("nothing came of it within 4 s"), "{fault}");
+        cluster.broker_up(2).unwrap();
+
+        lanes.job_timeout = JOB_TIMEOUT;
+        let again = async {
+            while lanes.append("lane", 2, vec![record("two")]).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), again).await.expect("another producer takes the lane over");
+        assert_eq!(lanes.position("lane").await.unwrap(), Some(2));
+        lanes.append("lane", 3, vec![record("three")]).await.unwrap();
+    }
+
+    #[test]
+    fn a_partition_gets_what_fits_into_one_request_before_it_must_answer() {
+        let other = TopicPartition::new(Topic::Events, 1);
+        let large = record("x".repeat(SLICE_BYTES / 2));
+        let mut slice = Slice::default();
+        assert!(slice.takes(P0, &large));
+        assert!(!slice.takes(P0, &large), "with what it costs beside its value, the second is too much");
+        assert!(slice.takes(other, &large), "each partition has a request of its own");
+        assert!(Slice::default().takes(P0, &record("x".repeat(2 * SLICE_BYTES))), "alone it always fits");
     }
 }

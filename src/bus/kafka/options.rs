@@ -118,9 +118,9 @@ impl KafkaOptions {
         config
     }
 
-    /// The producer of one lane.
+    /// The producer of one lane. It lingers for longer than a lane takes to hand over what goes into one request.
     pub(super) fn lane_producer(&self, lane: &str) -> ClientConfig {
-        let mut config = self.client("relay", &[("compression.type", "lz4"), ("linger.ms", "0")]);
+        let mut config = self.client("relay", &[("compression.type", "lz4"), ("linger.ms", "10")]);
         let timeout_ms = TRANSACTION_TIMEOUT.as_millis().to_string();
         durable(&mut config)
             .set("transactional.id", self.outbox_name(lane))
@@ -131,7 +131,7 @@ impl KafkaOptions {
 
     /// Name of a lane's transactions, or of a group that keeps positions. Two installations on one cluster differ in group or
     /// prefix.
-    fn outbox_name(&self, of: &str) -> String {
+    pub(super) fn outbox_name(&self, of: &str) -> String {
         format!("{}{}.outbox.{of}", self.topic_prefix, self.group)
     }
 

@@ -29,7 +29,7 @@ fn service(variable: &str) -> Option<String> {
 }
 
 /// Options for topics and a group of their own.
-fn options_for(brokers: String) -> KafkaOptions {
+pub(super) fn options_for(brokers: String) -> KafkaOptions {
     let unique: u64 = rand::random();
     KafkaOptions {
         brokers,
