@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
@@ -361,7 +362,7 @@ impl Slice {
     /// True if the record still fits into its partition's request; then it is counted. One record always fits.
     fn takes(&mut self, place: TopicPartition, record: &NewRecord) -> bool {
         let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-        let size = record.key.as_ref().map_or(0, |key| key.len()) + record.value.len() + headers + RECORD_OVERHEAD;
+        let size = record.key.as_ref().map_or(0, Bytes::len) + record.value.len() + headers + RECORD_OVERHEAD;
         let bytes = self.0.entry(place).or_default();
         let fits = *bytes == 0 || *bytes + size <= SLICE_BYTES;
         if fits {
