@@ -96,7 +96,7 @@ export default function DeadLetters({ query }) {
       <${Filter} label="Plugin" value=${plugin} options=${[{ value: '', label: 'all' }, ...names]} onChange=${(value) => setQuery({ plugin: value })} />
     </div>
     <${ProblemBox} problem=${list.error} retry=${list.reload} />
-    ${!list.loading && !list.error && list.items.length === 0 ? html`<${Empty} title="No dead letters">${status === 'open' ? 'Everything was processed and delivered.' : 'None with these filters.'}<//>` : html`<div class=${letter ? 'split with-detail' : 'split'}>
+    ${!list.loading && !list.error && list.items.length === 0 ? html`<${Empty} title="No dead letters">${status === 'open' && !reason && !plugin ? 'Everything was processed and delivered.' : 'None with these filters.'}<//>` : html`<div class=${letter ? 'split with-detail' : 'split'}>
       <div class="card table-card">
         ${open.length > 0 && html`<div class="bulk" role="group" aria-label="Many at once"><span class="grow" aria-live="polite">${selected.length ? `${count(selected.length)} selected` : 'Select some, or take all of this filter'}</span>
           ${selected.length > 0

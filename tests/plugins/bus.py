@@ -140,6 +140,16 @@ class Bus:
             states[record.key().decode()] = json.loads(record.value()) if record.value() else None
         return {entity: state for entity, state in states.items() if state is not None}
 
+    def done(self, plugin=None):
+        """How far the plugin's group has committed its input, over all partitions."""
+        plugin = plugin or self.plugin
+        consumer = Consumer({"bootstrap.servers": self.broker, "group.id": f"{self.prefix}pos.plugins.{plugin}"})
+        places = [TopicPartition(f"{self.prefix}pos.plugins.{plugin}.input", number) for number in range(self.partitions)]
+        try:
+            return sum(max(place.offset, 0) for place in consumer.committed(places, timeout=30))
+        finally:
+            consumer.close()
+
     def heartbeats(self):
         """All signs of life."""
         return [json.loads(record.value()) for record in self.read("pos.plugins.heartbeats")]

@@ -37,12 +37,28 @@ class Shop(Bus):
         env = {name: value for name, value in os.environ.items() if not name.upper().startswith("TILLSTREAM__")}
         self.environment = env | {f"TILLSTREAM__{name}": value for name, value in settings.items()}
         self.binary = os.path.abspath(binary)
+        self.serve()
+
+    def serve(self):
+        """Starts it, at an address of its own."""
         command = [self.binary, "serve"]
         self.process = subprocess.Popen(
             command, cwd=self.directory.name, env=self.environment, stdout=subprocess.PIPE, stderr=self.log, text=True
         )
         self.url = self.process.stdout.readline().strip()
         assert self.url, f"it does not start: {self.text()[-2000:]}"
+
+    def stop(self):
+        """Ends it in good order."""
+        self.process.terminate()
+        assert self.process.wait(30) == 0, self.text()[-2000:]
+        self.process.stdout.close()
+
+    def check(self):
+        """What `tillstream check` ends with and finds, by name."""
+        command = [self.binary, "check", "--json"]
+        ended = subprocess.run(command, cwd=self.directory.name, env=self.environment, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        return ended.returncode, {finding["name"]: finding for finding in json.loads(ended.stdout)["checks"]}
 
     def text(self):
         """What it logged."""
@@ -86,6 +102,11 @@ class Shop(Bus):
             batch = events[start : start + 500]
             answer = self.call("POST", "/api/events", batch, "application/cloudevents-batch+json")
             assert answer.get("accepted") == len(batch), answer
+
+    def has_read_all(self):
+        """Whether every event is processed, and what follows from it is on the bus."""
+        system = self.call("GET", "/api/system")
+        return all(place["lag"] == 0 for place in system["partitions"] if place["topic"] == "pos.events") and not system["delivery"]["outboxRecords"]
 
     def publish(self, topic, key, value):
         """A record of a program that is not ours."""

@@ -9,6 +9,9 @@ import { Later } from "./plugin.js";
 
 const CORRELATION_BYTES_MAX = 511;
 const MESSAGE_BYTES_MAX = 2000;
+const EVENT_BYTES_MAX = 256 * 1024;
+// What a broker and librdkafka take by default, with room for the key.
+const STATE_BYTES_MAX = 900_000;
 const CONTENT_TYPE = [{ "content-type": "application/cloudevents+json" }];
 
 /** @param {string} text @param {number} bytes */
@@ -19,18 +22,25 @@ export function short(text, bytes) {
 }
 
 /** @param {any} state */
-const encode = (state) => {
-  for (const _ in state) return JSON.stringify(state);
+function encode(state) {
+  for (const _ in state) {
+    const text = JSON.stringify(state);
+    // A character has at most three bytes of UTF-8.
+    if (text.length * 3 > STATE_BYTES_MAX && Buffer.byteLength(text) > STATE_BYTES_MAX) {
+      throw new RangeError(`a state of ${Buffer.byteLength(text)} bytes, at most ${STATE_BYTES_MAX} can be kept`);
+    }
+    return text;
+  }
   return "";
-};
+}
 /** @param {string | undefined} state @returns {any} */
 const decode = (state) => (state ? JSON.parse(state) : {});
 
 /** States of the partitions that a member owns, and what it decided since the last commit. */
 export class Engine {
   /** @type {Map<number, Map<string, string>>} */ #stored = new Map();
-  // What is not committed yet: the state as an object, and as it would be written.
-  /** @type {Map<number, Map<string, {state: any, text: string}>>} */ #changed = new Map();
+  // What is not committed yet, as it would be written.
+  /** @type {Map<number, Map<string, string>>} */ #changed = new Map();
   /** @type {Output[]} */ #outputs = [];
 
   /** @param {import("./plugin.js").Plugin} plugin */
@@ -55,7 +65,7 @@ export class Engine {
 
   /** An entity's state as it stands. @param {number} partition @param {string} entity */
   state(partition, entity) {
-    return this.#changed.get(partition)?.get(entity)?.state ?? decode(this.#stored.get(partition)?.get(entity));
+    return decode(this.#changed.get(partition)?.get(entity) ?? this.#stored.get(partition)?.get(entity));
   }
 
   /**
@@ -65,49 +75,44 @@ export class Engine {
    * @returns {Error | null | Promise<Error | null>}
    */
   handle(record, settings, context) {
-    const changed = /** @type {Map<string, {state: any, text: string}>} */ (this.#changed.get(record.partition));
-    let entry = changed.get(record.entity);
-    if (entry === undefined) {
-      const text = this.#stored.get(record.partition)?.get(record.entity) ?? "";
-      entry = { state: decode(text), text };
-      changed.set(record.entity, entry);
-    }
-    const known = entry;
+    const before = this.#changed.get(record.partition)?.get(record.entity) ?? this.#stored.get(record.partition)?.get(record.entity);
+    // As JSON gives it back, also within a batch: the result must not depend on where batches end.
+    const state = decode(before);
     let event;
     try {
       event = eventOf(record);
-      const outcome = this.plugin.handler(known.state, settings, event, context);
+      const outcome = this.plugin.handler(state, settings, event, context);
       if (outcome && typeof (/** @type {any} */ (outcome).then) === "function") {
         const cause = event;
         return /** @type {Promise<any>} */ (outcome).then(
           (result) => {
             try {
-              return this.#accept(known, cause, result);
+              return this.#accept(record, state, cause, result);
             } catch (error) {
-              return this.#reject(known, record, error, context);
+              return this.#reject(record, error, context);
             }
           },
-          (error) => this.#reject(known, record, error, context),
+          (error) => this.#reject(record, error, context),
         );
       }
-      return this.#accept(known, event, outcome);
+      return this.#accept(record, state, event, outcome);
     } catch (error) {
-      return this.#reject(known, record, error, context);
+      return this.#reject(record, error, context);
     }
   }
 
-  /** @param {{state: any, text: string}} entry @param {import("./event.js").TillEvent} event @param {any} outcome */
-  #accept(entry, event, outcome) {
+  /** @param {Input} record @param {any} state @param {import("./event.js").TillEvent} event @param {any} outcome */
+  #accept(record, state, event, outcome) {
     const effects = this.plugin.outcome(outcome);
     const outputs = effects.map((effect, index) => this.#event(event, index, effect));
-    entry.text = encode(entry.state);
+    const text = encode(state);
+    this.#changed.get(record.partition)?.set(record.entity, text);
     for (const output of outputs) this.#outputs.push(output);
     return null;
   }
 
-  /** @param {{state: any, text: string}} entry @param {Input} record @param {any} error @param {import("./index.js").Context} context */
-  #reject(entry, record, error, context) {
-    entry.state = decode(entry.text);
+  /** @param {Input} record @param {any} error @param {import("./index.js").Context} context */
+  #reject(record, error, context) {
     if (error instanceof Later) throw error;
     if (context.signal.aborted) throw new Later(0, "", { attempt: context.attempt });
     const failure = error instanceof Error ? error : new Error(String(error));
@@ -120,7 +125,7 @@ export class Engine {
     const outputs = [...this.#outputs];
     for (const [partition, entries] of this.#changed) {
       const stored = this.#stored.get(partition);
-      for (const [entity, { text }] of entries) {
+      for (const [entity, text] of entries) {
         if (text === (stored?.get(entity) ?? "")) continue;
         const value = text ? Buffer.from(text) : null;
         outputs.push({ topic: `pos.plugins.${this.name}.state`, key: Buffer.from(entity), value, headers: [], partition });
@@ -133,7 +138,7 @@ export class Engine {
   committed() {
     for (const [partition, entries] of this.#changed) {
       const stored = /** @type {Map<string, string>} */ (this.#stored.get(partition));
-      for (const [entity, { text }] of entries) {
+      for (const [entity, text] of entries) {
         if (text) stored.set(entity, text);
         else stored.delete(entity);
       }
@@ -161,6 +166,9 @@ export class Engine {
       data: effect.data,
     };
     const value = Buffer.from(JSON.stringify(event));
+    if (value.length > EVENT_BYTES_MAX) {
+      throw new RangeError(`${effect.type}: an event of ${value.length} bytes, at most ${EVENT_BYTES_MAX} are taken`);
+    }
     return { topic: "pos.events", key: Buffer.from(terminal), value, headers: CONTENT_TYPE, partition: null };
   }
 

@@ -41,6 +41,7 @@ export class Life {
   /** @type {Map<number, number>} */ #held = new Map();
   /** @type {Set<number>} */ #paused = new Set();
   /** @type {Promise<void>} */ #rebalancing = Promise.resolve();
+  /** The batch that is under way. @type {Promise<void>} */ #busy = Promise.resolve();
   /** @type {any} */ #fault = null;
   /** @type {any} */ #settings = null;
   /** @type {string | undefined} */ #unusable;
@@ -65,7 +66,9 @@ export class Life {
       "heartbeat.interval.ms": Math.max(500, Math.floor(options.sessionMs / 5)),
       "partition.assignment.strategy": "roundrobin",
       rebalance_cb: (/** @type {any} */ event, /** @type {any[]} */ partitions) => {
-        this.#rebalancing = this.#rebalancing.then(() => this.#rebalanced(event, partitions)).catch((error) => (this.#fault ??= error));
+        // Behind the batch that is under way: the group waits for the answer, and what is decided already still counts.
+        const before = Promise.allSettled([this.#rebalancing, this.#busy]);
+        this.#rebalancing = before.then(() => this.#rebalanced(event, partitions)).catch((error) => (this.#fault ??= error));
       },
     });
     /** @type {any} */
@@ -178,7 +181,9 @@ export class Life {
     this.consumer.setDefaultConsumeTimeout(busy && this.#working ? 0 : 50);
     for (const message of await consume(this.consumer, Math.max(1, room))) this.#take(message);
     await this.#rebalancing;
-    if (this.#working) await this.#batch();
+    if (!this.#working) return;
+    this.#busy = this.#batch();
+    await this.#busy;
   }
 
   #pause() {

@@ -1,6 +1,7 @@
 // A plugin as its author sees it: manifest, settings, effects, state, failures.
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
+import { Engine } from "../src/engine.js";
 import { Harness } from "../src/harness.js";
 import { derivedId, Later, partitionOf, plugin, publish } from "../src/index.js";
 
@@ -72,6 +73,40 @@ test("a handler may wait", async () => {
   assert.equal((await shop.feed("pos.drawer.opened", { employeeId: "E1" })).length, 1);
   assert.equal((await shop.feed("pos.drawer.opened", { employeeId: "E1", reason: "fail" })).length, 0);
   assert.deepEqual(shop.state("E1"), { seen: "T0001-000001" });
+});
+
+test("an event or a state that no broker takes is a failure of its event alone", async () => {
+  const large = plugin({ ...definition, name: "large", scope: "terminal" }, (/** @type {any} */ state, _settings, event) => {
+    if (event.data.reason === "event") return publish("plugin.large.seen", { text: "ä".repeat(131_072) });
+    if (event.data.reason === "state") state.text = "x".repeat(900_000);
+  });
+  const shop = new Harness(large);
+  for (const reason of ["event", "state", "none"]) assert.deepEqual(await shop.feed("pos.drawer.opened", { reason }), []);
+  assert.match(shop.failures[0].message, /at most 262144/);
+  assert.match(shop.failures[1].message, /at most 900000/);
+  assert.deepEqual([shop.failures.length, shop.state("T0001")], [2, {}]);
+});
+
+test("it makes no difference where batches end", () => {
+  const forgetful = plugin({ ...definition, name: "forgetful", scope: "terminal" }, (/** @type {any} */ state) => {
+    state.seen = [...(state.seen ?? []), new Date(0), undefined];
+    return publish("plugin.forgetful.saw", { kinds: state.seen.map((/** @type {any} */ one) => typeof one) });
+  });
+  const run = (/** @type {boolean} */ commits) => {
+    const engine = new Engine(/** @type {any} */ (forgetful));
+    engine.load(0, new Map());
+    const texts = [];
+    for (const offset of [0, 1, 2]) {
+      const event = { id: String(offset), source: "/stores/S001/terminals/T1", type: "pos.drawer.opened", time: "2026-01-05T08:00:00Z" };
+      const record = { partition: 0, offset, key: Buffer.from("T1"), value: Buffer.from(JSON.stringify(event)), entity: "T1", revision: 1, late: false, deadLetter: null };
+      assert.equal(engine.handle(record, {}, { signal: new AbortController().signal, attempt: 0 }), null);
+      if (!commits && offset < 2) continue;
+      texts.push(...engine.outputs().filter(({ topic }) => topic === "pos.events").map(({ value }) => String(value)));
+      engine.committed();
+    }
+    return texts;
+  };
+  assert.deepEqual(run(true), run(false));
 });
 
 test("types that are not its own are refused", async () => {

@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Control } from "../src/control.js";
 import { eventOf, readInput } from "../src/event.js";
-import { derivedId, partitionOf, plugin } from "../src/index.js";
+import { Harness } from "../src/harness.js";
+import { derivedId, partitionOf, plugin, publish } from "../src/index.js";
 
 /** @param {string} name @returns {any[]} */
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../vectors/${name}`, import.meta.url), "utf8"));
@@ -30,6 +31,14 @@ for (const item of vectors("inputs.json")) {
     /** @type {any} */ const event = eventOf(record);
     const seen = Object.fromEntries(Object.keys(item.sees).map((name) => [name, event[name]]));
     assert.deepEqual({ ...seen, revision: record.revision }, item.sees);
+  });
+}
+
+for (const { name, plugin: by, scope, entity, cause, publishes, events } of vectors("events.json")) {
+  test(`events: ${name}`, async () => {
+    const definition = { name: by, version: "1", description: "", scope, eventTypes: [cause.type] };
+    const shop = new Harness(plugin(definition, () => publishes.map((/** @type {any} */ { type, data }) => publish(type, data))));
+    assert.deepEqual(await shop.feedEvent(cause, { entity }), events);
   });
 }
 

@@ -1,5 +1,6 @@
 """A plugin as its author sees it: manifest, settings, effects, state, failures."""
 
+import json
 import unittest
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -7,6 +8,8 @@ from typing import Literal
 
 import jsonschema
 from tillstream import Event, Harness, Later, Publish, State, derived_id, partition_of, plugin, setting
+from tillstream.engine import Engine
+from tillstream.event import Input
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,50 @@ class Sample(unittest.TestCase):
         self.assertEqual([type(failure) for failure in self.harness.failures], [ValueError, Later])
         self.opened("forget")
         self.assertEqual(self.harness.state("E1"), {})
+
+    def test_an_event_or_a_state_that_no_broker_takes_is_a_failure_of_its_event_alone(self) -> None:
+        @plugin("large", version="1", description="", scope="terminal", event_types=["pos.drawer.opened"])
+        def large(state: State, settings: object, event: Event) -> Publish | None:
+            match event.data["reason"]:
+                case "event":
+                    return Publish("plugin.large.seen", {"text": "ä" * 131_072})
+                case "state":
+                    state["text"] = "x" * 900_000
+                case "number":
+                    return Publish("plugin.large.seen", {"number": float("nan")})
+                case "words":
+                    raise ValueError("no UTF-8: \ud800")
+            return None
+
+        harness = Harness(large)
+        for reason in ("event", "state", "number", "words", "none"):
+            self.assertEqual(harness.feed("pos.drawer.opened", {"reason": reason}), [])
+        self.assertEqual([type(failure) for failure in harness.failures], [ValueError] * 4)
+        self.assertIn("at most 262144", str(harness.failures[0]))
+        self.assertIn("at most 900000", str(harness.failures[1]))
+        self.assertEqual(harness.state("T0001"), {})
+
+    def test_it_makes_no_difference_where_batches_end(self) -> None:
+        @plugin("forgetful", version="1", description="", scope="terminal", event_types=["pos.drawer.opened"])
+        def forgetful(state: State, settings: object, event: Event) -> Publish:
+            state["seen"] = [*state.get("seen", []), (1, 2)]
+            state.setdefault(7, 0)  # type: ignore[call-overload]  # a key that JSON makes a text of
+            return Publish("plugin.forgetful.saw", {"kinds": [type(pair).__name__ for pair in state["seen"]], "keys": len(state)})
+
+        def run(commits: bool) -> list[bytes | None]:
+            engine = Engine(forgetful)
+            engine.load(0, {})
+            values: list[bytes | None] = []
+            for number in range(3):
+                event = {"id": f"{number}", "source": "/stores/S001/terminals/T1", "type": "pos.drawer.opened", "time": "2026-01-05T08:00:00Z"}
+                record = Input(0, number, b"T1", json.dumps(event).encode(), "T1", 1, False, None)
+                self.assertIsNone(engine.handle(record, None))
+                if commits or number == 2:
+                    values += [output.value for output in engine.outputs() if output.topic == "pos.events"]
+                    engine.committed()
+            return values
+
+        self.assertEqual(run(commits=True), run(commits=False))
 
     def test_types_that_are_not_its_own_are_refused(self) -> None:
         @plugin("thief", version="1", description="", scope="terminal", event_types=["pos.drawer.opened"])

@@ -5,7 +5,7 @@ import pathlib
 import unittest
 from typing import Any
 
-from tillstream import Plugin, derived_id, partition_of, plugin
+from tillstream import Event, Harness, Plugin, Publish, State, derived_id, partition_of, plugin
 from tillstream.control import Control
 from tillstream.event import Input, InvalidEvent
 
@@ -45,6 +45,18 @@ class Vectors(unittest.TestCase):
                 event = record.event()
                 seen = {name: getattr(event, name) for name in case["sees"] if name != "revision"}
                 self.assertEqual({**seen, "revision": record.revision}, case["sees"])
+
+    def test_events(self) -> None:
+        for case in vectors("events.json"):
+            with self.subTest(case["name"]):
+
+                def publish(state: State, settings: Any, event: Event, asked: Any = case["publishes"]) -> list[Publish]:
+                    return [Publish(one["type"], one["data"]) for one in asked]
+
+                types = [case["cause"]["type"]]
+                decorate = plugin(case["plugin"], version="1", description="", scope=case["scope"], event_types=types)
+                harness = Harness(decorate(publish))
+                self.assertEqual(harness.feed_event(case["cause"], entity=case["entity"]), case["events"])
 
     def test_derived_ids(self) -> None:
         for case in vectors("derived-ids.json"):

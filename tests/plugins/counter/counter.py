@@ -1,5 +1,7 @@
-"""The smallest plugin with a state: counts, publishes every so many, fails when it is told to."""
+"""The smallest plugin with a state: counts, publishes every so many, fails or takes its time when it is told to."""
 
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,10 +12,11 @@ from tillstream import Event, Later, Publish, State, plugin, setting
 class Settings:
     every: int = setting(1, "Every", "So many events make one report", minimum=1)
     label: str = setting("", "Label")
+    delayMs: int = setting(0, "Delay", "Milliseconds that each event takes", minimum=0)
 
 
 @plugin(
-    "counter",
+    os.environ.get("COUNTER_NAME", "counter"),
     version="1.0.0",
     description="Counts the items of each till.",
     scope="terminal",
@@ -21,13 +24,15 @@ class Settings:
     settings=Settings,
 )
 def counter(state: State, settings: Settings, event: Event) -> Iterator[Publish]:
+    if settings.delayMs > 0:
+        time.sleep(settings.delayMs / 1000)
     state["count"] = state.get("count", 0) + 1
     if event.data.get("productId") == "FAIL" and settings.label != "mended":
         raise ValueError("told to fail")
     if event.data.get("productId") == "LATER" and settings.label != "now":
         raise Later(60, "told to wait")
     if state["count"] % settings.every == 0:
-        yield Publish("plugin.counter.counted", {"count": state["count"], "label": settings.label})
+        yield Publish(f"plugin.{counter.name}.counted", {"count": state["count"], "label": settings.label})
 
 
 if __name__ == "__main__":

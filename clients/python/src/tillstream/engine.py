@@ -11,6 +11,9 @@ from .plugin import Plugin, State
 
 CORRELATION_BYTES_MAX = 511
 MESSAGE_BYTES_MAX = 2000
+EVENT_BYTES_MAX = 256 * 1024
+# What a broker and librdkafka take by default, with room for the key.
+STATE_BYTES_MAX = 900_000
 _CONTENT_TYPE = [("content-type", b"application/cloudevents+json")]
 
 
@@ -31,8 +34,8 @@ class Engine:
     def __init__(self, plugin: Plugin) -> None:
         self._plugin = plugin
         self._stored: dict[int, dict[str, bytes]] = {}
-        # What is not committed yet: the state as an object, and its bytes as they would be written.
-        self._changed: dict[tuple[int, str], tuple[State, bytes]] = {}
+        # What is not committed yet, as it would be written.
+        self._changed: dict[tuple[int, str], bytes] = {}
         self._outputs: list[Output] = []
 
     def load(self, partition: int, states: dict[str, bytes]) -> None:
@@ -47,7 +50,7 @@ class Engine:
     def state(self, partition: int, entity: str) -> State:
         """An entity's state as it stands."""
         found = self._changed.get((partition, entity))
-        return found[0] if found else _decode(self._stored.get(partition, {}).get(entity))
+        return _decode(self._stored.get(partition, {}).get(entity) if found is None else found)
 
     def states(self) -> dict[str, State]:
         """All committed states, by entity."""
@@ -59,25 +62,22 @@ class Engine:
         `Later` goes through, with the state as before.
         """
         place = (record.partition, record.entity)
-        known = self._changed.get(place)
-        if known is None:
+        before = self._changed.get(place)
+        if before is None:
             before = self._stored.get(record.partition, {}).get(record.entity, b"")
-            state = _decode(before)
-        else:
-            state, before = known
+        # As JSON gives it back, also within a batch: the result must not depend on where batches end.
+        state = _decode(before)
         try:
             event = record.event()
             published = self._plugin.decide(state, settings, event)
             outputs = [self._event(event, index, effect.type, effect.data) for index, effect in enumerate(published)]
             after = _encode(state)
         except Later:
-            self._changed[place] = (_decode(before), before)
             raise
         except Exception as error:
-            self._changed[place] = (_decode(before), before)
             self._outputs.append(self._dead_letter(record, error))
             return error
-        self._changed[place] = (state, after)
+        self._changed[place] = after
         self._outputs.extend(outputs)
         return None
 
@@ -86,14 +86,14 @@ class Engine:
         name = self._plugin.name
         states = [
             Output(f"pos.plugins.{name}.state", entity.encode(), after or None, partition=partition)
-            for (partition, entity), (_, after) in self._changed.items()
+            for (partition, entity), after in self._changed.items()
             if after != self._stored.get(partition, {}).get(entity, b"")
         ]
         return self._outputs + states
 
     def committed(self) -> None:
         """What was decided is durable now."""
-        for (partition, entity), (_, after) in self._changed.items():
+        for (partition, entity), after in self._changed.items():
             states = self._stored.setdefault(partition, {})
             if after:
                 states[entity] = after
@@ -122,11 +122,14 @@ class Engine:
         event["correlationid"] = correlation if fits else cause.name
         event["datacontenttype"] = "application/json"
         event["data"] = dict(data)
-        return Output("pos.events", terminal.encode(), _dumps(event), _CONTENT_TYPE)
+        value = _dumps(event)
+        if len(value) > EVENT_BYTES_MAX:
+            raise ValueError(f"{type}: an event of {len(value)} bytes, at most {EVENT_BYTES_MAX} are taken")
+        return Output("pos.events", terminal.encode(), value, _CONTENT_TYPE)
 
     def _dead_letter(self, record: Input, error: Exception) -> Output:
         name = self._plugin.name
-        message = f"{type(error).__name__}: {error}".encode()[:MESSAGE_BYTES_MAX].decode(errors="ignore").encode()
+        message = shortened(f"{type(error).__name__}: {error}", MESSAGE_BYTES_MAX).encode()
         headers = [
             ("plugin", name.encode()),
             ("tillstream-plugin", name.encode()),
@@ -147,8 +150,16 @@ def _dumps(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
+def shortened(text: str, bytes_max: int) -> str:
+    """The text, or as much of its beginning as fits; what has no UTF-8 becomes a question mark."""
+    return text.encode(errors="replace")[:bytes_max].decode(errors="ignore")
+
+
 def _encode(state: State) -> bytes:
-    return _dumps(state) if state else b""
+    value = _dumps(state) if state else b""
+    if len(value) > STATE_BYTES_MAX:
+        raise ValueError(f"a state of {len(value)} bytes, at most {STATE_BYTES_MAX} can be kept")
+    return value
 
 
 def _decode(state: bytes | None) -> State:

@@ -11,6 +11,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
+from .engine import shortened
 from .options import Options
 from .plugin import Plugin
 
@@ -150,4 +151,4 @@ class Heartbeat:
 
 
 def _short(text: str) -> str:
-    return text.encode()[:ERROR_BYTES_MAX].decode(errors="ignore")
+    return shortened(text, ERROR_BYTES_MAX)
