@@ -15,7 +15,8 @@ const WITHOUT_FRAME = { hours: HoursField, list: ListField, chips: ChipsField, c
 export function Field({ path, name, schema: given, value, onChange, siblings, bare = false }) {
   const { root } = useContext(FormContext);
   const { schema, nullable } = resolve(given, root);
-  const label = schema.title && !/^[A-Z][A-Za-z]+$/.test(schema.title) ? schema.title : words(name);
+  // A field's own title; what it refers to may only bear the name of a type.
+  const label = given.title ?? (schema.title && !/^[A-Z][A-Za-z]+$/.test(schema.title) ? schema.title : words(name));
   const kind = kindOf(schema, root, name, siblings);
   const props = { path, name, label, schema, nullable, value, onChange };
   const Simple = WITHOUT_FRAME[kind];

@@ -50,7 +50,7 @@ export function PluginPage({ name, tab = 'settings' }) {
     <//>
     <${ProblemBox} problem=${error} retry=${reload} />
     ${data?.fault && html`<div class="problem" role="alert"><strong>Cannot run</strong><span>${data.fault}</span></div>`}
-    ${data && html`<${Stats} stats=${data.stats} />
+    ${data && html`<${Stats} plugin=${data} />
       <${Tabs} tabs=${tabs} current=${tab} label="Parts of the plugin" />
       <div hidden=${tab !== 'settings' && tab !== 'eligibility'}><${Editor} path=${path} loaded=${data} etag=${etag ?? `"${data.revision}"`} tab=${tab} onSaved=${setData} /></div>
       ${tab === 'history' && html`<${History} path=${path} revision=${data.revision} />`}

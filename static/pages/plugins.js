@@ -17,9 +17,11 @@ export async function switchPlugin(name, active) {
   return { data, etag };
 }
 
-/** The figures of one plugin. */
-export function Stats({ stats = {}, now }) {
-  const figures = [['Consumed', stats.consumed], ['Skipped', stats.skipped], ['Effects', stats.effects], ['Errors', stats.errors]];
+/** The figures of one plugin. What one in another language published, only the bus knows; its members say what they have done. */
+export function Stats({ plugin: { stats = {}, kind, members }, now }) {
+  const processed = () => members.reduce((sum, member) => sum + member.processed, 0);
+  const done = kind === 'external' ? ['Processed', processed()] : ['Effects', stats.effects];
+  const figures = [['Consumed', stats.consumed], ['Skipped', stats.skipped], done, ['Errors', stats.errors]];
   return html`<dl class="stats">${figures.map(([label, value]) => html`<div key=${label} class=${label === 'Errors' && value > 0 ? 'bad' : ''}>
     <dt>${label}</dt><dd title=${count(value)}>${brief(value)}</dd></div>`)}
     <div><dt>Last event</dt><dd>${ago(stats.lastEventAt, now)}</dd></div></dl>`;
@@ -47,7 +49,7 @@ function PluginCard({ plugin, onChanged }) {
       <${Switch} on=${plugin.active} busy=${busy} label=${`${words(plugin.name)} on`} onChange=${flip} /></header>
     <p>${plugin.description}</p>
     ${plugin.fault && html`<div class="problem" role="alert"><strong>Cannot run</strong><span>${plugin.fault}</span></div>`}
-    <${Stats} stats=${plugin.stats} />
+    <${Stats} plugin=${plugin} />
   </article>`;
 }
 
