@@ -58,6 +58,16 @@ enum Job {
     },
 }
 
+impl Job {
+    /// Nobody waits for the answer.
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Append { answer, .. } => answer.is_closed(),
+            Self::Position { answer } => answer.is_closed(),
+        }
+    }
+}
+
 struct LaneThread {
     number: u64,
     jobs: mpsc::Sender<Job>,
@@ -214,6 +224,8 @@ impl Lane {
     fn run(&mut self, jobs: &mpsc::Receiver<Job>) {
         loop {
             match jobs.recv_timeout(IDLE_POLL) {
+                // Whoever asked has given this thread up: opening the lane now would fence the one in its place.
+                Ok(job) if job.is_given_up() => {}
                 Ok(Job::Append { position, records, places, answer }) => {
                     let result = self.append(position, &records, &places);
                     let _ = answer.send(result);
