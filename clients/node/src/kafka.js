@@ -16,6 +16,22 @@ export const QUEUE_FULL = Kafka.CODES.ERRORS.ERR__QUEUE_FULL;
 export const promised = (call) =>
   new Promise((resolve, reject) => call((error, value) => (error ? reject(error) : resolve(/** @type {T} */ (value)))));
 
+/**
+ * Waits for a call that may never come back: after so many milliseconds it is left behind.
+ * @template T
+ * @param {number} ms @param {Promise<T>} call @param {string} what
+ * @returns {Promise<T>}
+ */
+export async function within(ms, call, what) {
+  /** @type {NodeJS.Timeout | undefined} */ let timer;
+  const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Error(`${what} has not answered within ${ms} ms`)), ms)));
+  try {
+    return /** @type {T} */ (await Promise.race([call, late]));
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** @param {any} client */
 export async function connected(client) {
   client.on("event.error", () => {}); // what matters comes back from calls; librdkafka itself connects again

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { Engine } from "../src/engine.js";
 import { Harness } from "../src/harness.js";
+import { within } from "../src/kafka.js";
 import { derivedId, Later, partitionOf, plugin, publish } from "../src/index.js";
 
 /** @type {import("../src/index.js").Definition} */
@@ -126,4 +127,10 @@ test("partitions are those of the Java client", () => {
   // Of Kafka's own tests: murmur2("21") is -973932308, murmur2("foobar") -790332482.
   assert.equal(partitionOf("21", 2 ** 31), -973932308 & 0x7fffffff);
   assert.equal(partitionOf("foobar", 2 ** 31), -790332482 & 0x7fffffff);
+});
+
+test("a call that never comes back is left behind", async () => {
+  await assert.rejects(within(20, new Promise(() => {}), "the coordinator"), /the coordinator has not answered within 20 ms/);
+  assert.equal(await within(60_000, Promise.resolve(7), "nobody"), 7);
+  await assert.rejects(within(60_000, Promise.reject(new Error("as asked")), "nobody"), /as asked/);
 });

@@ -1,6 +1,7 @@
 """A plugin as its author sees it: manifest, settings, effects, state, failures."""
 
 import json
+import threading
 import unittest
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import jsonschema
 from tillstream import Event, Harness, Later, Publish, State, derived_id, partition_of, plugin, setting
 from tillstream.engine import Engine
 from tillstream.event import Input
+from tillstream.member import within
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,17 @@ class Sample(unittest.TestCase):
         # Of Kafka's own tests: murmur2("21") is -973932308, murmur2("foobar") -790332482.
         self.assertEqual(partition_of(b"21", 2**31), -973932308 & 0x7FFFFFFF)
         self.assertEqual(partition_of(b"foobar", 2**31), -790332482 & 0x7FFFFFFF)
+
+    def test_a_call_that_never_comes_back_is_left_behind(self) -> None:
+        ended = threading.Event()
+        with self.assertRaisesRegex(TimeoutError, "the coordinator has not answered within 0.05 s"):
+            within(0.05, ended.wait, "the coordinator")
+        ended.set()
+        done: list[int] = []
+        within(60, lambda: done.append(1), "nobody")
+        self.assertEqual(done, [1])
+        with self.assertRaises(ZeroDivisionError):
+            within(60, lambda: 1 // 0, "nobody")
 
 
 if __name__ == "__main__":
