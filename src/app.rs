@@ -137,6 +137,7 @@ impl App {
         };
         let control = Control::start(store.clone(), feed.clone(), Arc::clone(&status), &defaults).await?;
         control.follow(Arc::clone(&bus));
+        control.ensure_inputs(&*bus).await;
 
         let signals = OrderSignals::default();
         let crashes = Crashes::default();

@@ -4,11 +4,13 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::{Failed, logging};
 use crate::app::{load_defaults, open_bus};
+use crate::bus::{Bus, InputTopic};
 use crate::config::{BusKind, Config};
 use crate::store::Store;
 
@@ -82,14 +84,37 @@ async fn findings(file: Option<&Path>) -> Vec<Finding> {
         Err(error) => return vec![Finding::of("configuration", Err(error.to_string()))],
     };
     let source = file.map_or_else(|| "defaults and environment".to_owned(), |file| file.display().to_string());
-    let bus = bus(&config).await;
+    let (bus, opened) = match bus(&config).await {
+        Ok((text, bus)) => (Ok(text), bus),
+        Err(fault) => (Err(fault), None),
+    };
+    let identity = opened.as_ref().map(|bus| bus.identity());
+    let (store, known) = match store(&config, identity.as_deref()).await {
+        Ok((text, known)) => (Ok(text), known),
+        Err(fault) => (Err(fault), Vec::new()),
+    };
+    let bus = match (bus, opened) {
+        (Ok(text), Some(bus)) => inputs(&*bus, &known).await.map(|inputs| text + &inputs),
+        (bus, _) => bus,
+    };
     vec![
         Finding::of("configuration", Ok(source)),
         Finding::of("plugins", plugins(&config)),
-        Finding::of("bus", bus.as_ref().map(|(text, _)| text.clone()).map_err(Clone::clone)),
-        Finding::of("store", store(&config, bus.ok().and_then(|(_, identity)| identity).as_deref()).await),
+        Finding::of("bus", bus),
+        Finding::of("store", store),
         Finding::of("http", http(&config)),
     ]
+}
+
+/// The topics of plugins in other languages, which `serve` needs as soon as one of them is on. A bus of one process has none.
+async fn inputs(bus: &dyn Bus, known: &[String]) -> Result<String, String> {
+    if known.is_empty() || !bus.is_shared() {
+        return Ok(String::new());
+    }
+    for input in known.iter().filter_map(|name| InputTopic::of(name)) {
+        bus.create_input(input).await.map_err(|error| error.to_string())?;
+    }
+    Ok(format!(", and the topics of {}", known.join(", ")))
 }
 
 fn plugins(config: &Config) -> Result<String, String> {
@@ -100,8 +125,8 @@ fn plugins(config: &Config) -> Result<String, String> {
     Ok(format!("{source}: {} plugins", defaults.plugins.len()))
 }
 
-/// What was found, and the bus's identity if it is there.
-async fn bus(config: &Config) -> Result<(String, Option<String>), String> {
+/// What was found, and the bus if it is there.
+async fn bus(config: &Config) -> Result<(String, Option<Arc<dyn Bus>>), String> {
     let embedded = config.bus.kind == BusKind::Embedded;
     if embedded && !config.bus.path.exists() {
         let path = config.bus.path.display();
@@ -113,10 +138,11 @@ async fn bus(config: &Config) -> Result<(String, Option<String>), String> {
     let bus = open_bus(config).await.map_err(|error| error.to_string())?;
     let place = if embedded { config.bus.path.display().to_string() } else { config.bus.brokers.clone() };
     let text = format!("{}, {place}: {} partitions", config.bus.kind.as_str(), bus.partitions());
-    Ok((text, Some(bus.identity())))
+    Ok((text, Some(bus)))
 }
 
-async fn store(config: &Config, bus: Option<&str>) -> Result<String, String> {
+/// What was found, and the plugins in other languages that the store knows.
+async fn store(config: &Config, bus: Option<&str>) -> Result<(String, Vec<String>), String> {
     let report = Store::inspect(&config.store.url.to_text(), config.store.migrate).await;
     let report = report.map_err(|error| error.to_string())?;
     if let (Some((known, _)), Some(given)) = (&report.bus, bus)
@@ -139,7 +165,7 @@ async fn store(config: &Config, bus: Option<&str>) -> Result<String, String> {
         0 => "the tables are up to date".to_owned(),
         count => format!("{count} migrations to run, which serve does at its start"),
     };
-    Ok(format!("{}: {tables}", report.server))
+    Ok((format!("{}: {tables}", report.server), report.plugins))
 }
 
 fn http(config: &Config) -> Result<String, String> {

@@ -70,6 +70,16 @@ impl Control {
         Ok(ManifestOutcome::Refused(refused))
     }
 
+    /// Makes the topics of the plugins that are known where somebody has deleted them: what is let through for one that lacks
+    /// its input would wait, and all that follows from the same partitions with it.
+    pub async fn ensure_inputs(&self, bus: &dyn Bus) {
+        for plugin in self.snapshot().externals() {
+            if let Err(error) = bus.create_input(plugin.manifest.input).await {
+                tracing::error!(plugin = plugin.row.name, %error, "the topics of a plugin in another language cannot be used");
+            }
+        }
+    }
+
     async fn accept(&self, manifest: Manifest, offset: i64) -> Result<(), StoreError> {
         let document = &manifest.document;
         let (name, version) = (document.name.clone(), document.version.clone());

@@ -78,12 +78,19 @@ impl Members {
     /// The members of a plugin, those that are alive first.
     #[must_use]
     pub fn of(&self, plugin: &str) -> Vec<Member> {
+        self.of_at(plugin, Instant::now())
+    }
+
+    fn of_at(&self, plugin: &str, now: Instant) -> Vec<Member> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut members: Vec<_> = all
             .get(plugin)
             .into_iter()
             .flat_map(BTreeMap::values)
-            .map(|(seen, heartbeat)| Member { heartbeat: heartbeat.clone(), alive: seen.elapsed() < ALIVE })
+            .map(|(seen, heartbeat)| Member {
+                heartbeat: heartbeat.clone(),
+                alive: now.saturating_duration_since(*seen) < ALIVE,
+            })
             .collect();
         members.sort_by_key(|member| !member.alive);
         members
@@ -155,6 +162,23 @@ mod tests {
         assert_eq!((seen[0].heartbeat.state.as_str(), seen[0].alive), ("failing", true));
         assert_eq!(seen[0].heartbeat.last_error.as_ref().map(String::len), Some(TEXT_BYTES_MAX));
         assert_eq!(members.of("other"), []);
+    }
+
+    #[test]
+    fn who_falls_silent_is_gone_after_three_missed_heartbeats_and_stands_behind_those_that_live() {
+        let members = Members::default();
+        members.hear(&heartbeat("till-anomaly", "a", &json!({})));
+        let alive = |seconds| {
+            let seen = members.of_at("till-anomaly", Instant::now() + Duration::from_secs(seconds));
+            seen.into_iter().map(|member| member.alive).collect::<Vec<_>>()
+        };
+        assert_eq!((alive(0), alive(14), alive(16)), (vec![true], vec![true], vec![false]));
+        let later = Instant::now() + Duration::from_secs(10);
+        let late: Named = serde_json::from_slice(&heartbeat("till-anomaly", "b", &json!({}))).unwrap();
+        members.0.lock().unwrap().get_mut("till-anomaly").unwrap().insert("b".to_owned(), (later, late.heartbeat));
+        let seen = members.of_at("till-anomaly", Instant::now() + Duration::from_secs(16));
+        let seen: Vec<_> = seen.iter().map(|member| (member.heartbeat.member.as_str(), member.alive)).collect();
+        assert_eq!(seen, [("b", true), ("a", false)]);
     }
 
     #[test]

@@ -72,8 +72,8 @@ impl Store {
         self.write(move |database| on!(database, refuse(&name, &why))).await
     }
 
-    /// Takes away what was refused under this name, and the plugin of this name if it is switched off. Answers true if anything
-    /// was there to take away.
+    /// Takes away what was refused under this name, and the plugin of this name if it is switched off; the number of its last
+    /// revision is kept. Answers true if anything was there to take away.
     ///
     /// # Errors
     /// Only faults of the store.
@@ -146,6 +146,12 @@ queries! {
                 return Ok(cleared);
             }
             let epoch = queries::offsets::raise_settings(db)?;
+            // One that was taken away before goes on with its revisions, since members and input know the former ones; what lay in
+            // its input is no longer meant for it.
+            let old = queries::control::find_plugin(db, name)?;
+            let before = old.as_ref().map_or(0, |row| row.revision);
+            let back = if old.is_some() { before + 1 } else { 0 };
+            let skip_before = known.as_ref().map_or(back, |known| known.skip_before);
             diesel::replace_into(external_plugins::table)
                 .values((
                     external_plugins::name.eq(name),
@@ -153,7 +159,7 @@ queries! {
                     external_plugins::offset.eq(offset),
                     external_plugins::while_off
                         .eq(known.as_ref().map_or(WhileOff::default().as_str(), |known| &known.while_off)),
-                    external_plugins::skip_before.eq(known.as_ref().map_or(0, |known| known.skip_before)),
+                    external_plugins::skip_before.eq(skip_before),
                 ))
                 .execute(db)?;
             let mut entry = NewEntry {
@@ -163,23 +169,23 @@ queries! {
                 new: Some(serde_json::json!({"manifest": manifest})),
                 ..NewEntry::default()
             };
+            let is_new = known.is_none();
             if let Some(known) = known {
                 entry.old = Some(serde_json::json!({"manifest": read_json::<serde_json::Value>(&known.manifest)?}));
             }
-            let old = queries::control::find_plugin(db, name)?;
+            entry.action = "plugin.manifest";
             let row = match old {
-                None => {
-                    entry.action = "plugin.manifest";
+                _ if is_new => {
                     let row = PluginRow {
                         name: name.clone(),
                         active: false,
-                        revision: 1,
+                        revision: before + 1,
                         eligibility: accepted.eligibility.clone(),
                         settings: accepted.settings.clone(),
                         starts: None,
                         external: of(db, name)?,
                     };
-                    diesel::insert_into(plugins::table)
+                    diesel::replace_into(plugins::table)
                         .values((
                             plugins::name.eq(name),
                             plugins::active.eq(false),
@@ -191,7 +197,6 @@ queries! {
                     Some(row)
                 }
                 Some(row) if row.active && !holds(&row.settings) => {
-                    entry.action = "plugin.manifest";
                     entry.reason = Some("its settings do not satisfy the new manifest's schema: switched off");
                     let row = PluginRow { active: false, revision: row.revision + 1, ..row };
                     diesel::update(plugins::table.find(name))
@@ -199,10 +204,7 @@ queries! {
                         .execute(db)?;
                     Some(row)
                 }
-                Some(_) => {
-                    entry.action = "plugin.manifest";
-                    None
-                }
+                _ => None,
             };
             entry.revision = row.as_ref().map(|row| row.revision);
             queries::audit::write(db, &entry)?;
@@ -235,7 +237,6 @@ queries! {
             let row = queries::control::find_plugin(db, name)?;
             if let Some(row) = row.filter(|row| !row.active && row.external.is_some()) {
                 diesel::delete(external_plugins::table.find(name)).execute(db)?;
-                diesel::delete(plugins::table.find(name)).execute(db)?;
                 diesel::delete(plugin_starts::table.find(name)).execute(db)?;
                 let entry = NewEntry {
                     actor: ACTOR,

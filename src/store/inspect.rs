@@ -11,7 +11,7 @@ use super::connection::{Database, Purpose, Target, on, queries};
 use super::migrate::SchemaState;
 use super::model::StoreError;
 use super::open::{blocking, lock_file, not_a_database};
-use super::schema::meta;
+use super::schema::{external_plugins, meta};
 use super::threads::Connector;
 
 /// What was found.
@@ -23,6 +23,8 @@ pub struct StoreReport {
     pub schema: SchemaState,
     /// Identity and partitions of the bus that the store belongs to, once it has been used.
     pub bus: Option<(String, String)>,
+    /// Plugins in other languages that it knows, as far as its tables are up to date.
+    pub plugins: Vec<String>,
 }
 
 impl Store {
@@ -87,7 +89,8 @@ fn look(database: &mut Database, migrate: bool) -> Result<StoreReport, StoreErro
         }
     }
     let bus = if schema.applied.is_empty() { None } else { on!(database, bus())? };
-    Ok(StoreReport { server, schema, bus })
+    let plugins = if schema.pending.is_empty() { on!(database, plugins())? } else { Vec::new() };
+    Ok(StoreReport { server, schema, bus, plugins })
 }
 
 fn version(database: &mut Database) -> Result<String, StoreError> {
@@ -149,5 +152,8 @@ queries! {
             meta::table.find(name).select(meta::value).first(db).optional()
         };
         Ok(of("bus_identity")?.zip(of("bus_partitions")?))
+    }
+    pub(in crate::store) fn plugins(db: &mut Db) -> Result<Vec<String>, StoreError> {
+        Ok(external_plugins::table.order(external_plugins::name).select(external_plugins::name).load(db)?)
     }
 }

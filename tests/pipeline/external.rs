@@ -13,9 +13,9 @@ use tillstream::config::BusKind;
 use crate::shop::{Open, Shop, at, drawer, event, until};
 use crate::support::database::Database;
 
-const NAME: &str = "till-anomaly";
+pub(crate) const NAME: &str = "till-anomaly";
 
-fn input() -> Topic {
+pub(crate) fn input() -> Topic {
     Topic::Input(InputTopic::of(NAME).expect("a name"))
 }
 
@@ -42,13 +42,13 @@ fn on_topic(topic: Topic, key: &str, value: impl Into<Bytes>, headers: &[(&str, 
     }
 }
 
-async fn announce(open: &Open, with: &Value) {
+pub(crate) async fn announce(open: &Open, with: &Value) {
     let manifest = manifest(with);
     let name = manifest["name"].as_str().expect("a text").to_owned();
     open.append_raw(on_topic(Topic::Manifests, &name, manifest.to_string(), &[])).await;
 }
 
-async fn plugin(open: &Open, name: &str) -> Option<Value> {
+pub(crate) async fn plugin(open: &Open, name: &str) -> Option<Value> {
     let (status, plugin) = open.call("GET", &format!("/api/plugins/{name}"), None).await;
     (status == 200).then_some(plugin)
 }
@@ -286,6 +286,42 @@ async fn input_that_lay_there_while_it_was_off_is_skipped_if_the_manager_chose_s
     let told: Vec<_> = of.map(|data| (data["revision"].clone(), data["skipBefore"].clone())).collect();
     let expected = [(1, 0), (2, 0), (3, 0), (4, 4), (5, 4), (6, 4), (7, 4)];
     assert_eq!(told, expected.map(|(revision, before)| (json!(revision), json!(before))));
+    open.stop().await;
+}
+
+#[actix::test]
+async fn one_that_was_taken_away_comes_back_with_the_next_revision_and_without_what_lay_there() {
+    let shop = Shop::new();
+    let open = shop.open().await;
+    let take_away = async || {
+        let tombstone = NewRecord { value: Bytes::new(), ..on_topic(Topic::Manifests, NAME, "", &[]) };
+        open.append_raw(tombstone).await;
+    };
+    switched_on(&open, &json!({})).await;
+    open.change(NAME, json!({"settings": {"threshold": 7}})).await;
+    take_away().await;
+    announce(&open, &json!({"version": "1.1.0"})).await;
+    until("the next manifest is taken", async || {
+        plugin(&open, NAME).await.is_some_and(|one| one["version"] == "1.1.0")
+    })
+    .await;
+    let stays = plugin(&open, NAME).await.expect("known");
+    assert_eq!((&stays["active"], &stays["revision"]), (&json!(true), &json!(3)), "while it is on it stays");
+    open.change(NAME, json!({"active": false})).await;
+    take_away().await;
+    until("it is gone", async || plugin(&open, NAME).await.is_none()).await;
+    announce(&open, &json!({})).await;
+    until("it is back", async || plugin(&open, NAME).await.is_some()).await;
+    let back = plugin(&open, NAME).await.expect("known");
+    assert_eq!((&back["active"], &back["revision"]), (&json!(false), &json!(5)), "who heard of revision 4 must obey");
+    assert_eq!(back["settings"], json!({"threshold": 4}));
+    open.change(NAME, json!({"active": true})).await;
+    open.append(&[drawer("T1", 1, 0)]).await;
+    open.settled().await;
+    assert_eq!(input_ids(&open).await, ["T1-1"]);
+    let told = open.records(Topic::Plugins).await.pop().expect("told");
+    let told: Value = serde_json::from_slice(&told.value).expect("JSON");
+    assert_eq!((&told["data"]["revision"], &told["data"]["skipBefore"]), (&json!(6), &json!(5)));
     open.stop().await;
 }
 

@@ -16,6 +16,7 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "plugins" / "till-anomaly"))
 from bus import item, until
+from confluent_kafka.admin import AdminClient, NewTopic
 from shop import ROOT, Shop
 from tillstream import derived_id
 
@@ -212,6 +213,38 @@ class WithTillstream(unittest.TestCase):
         self.assertEqual(len(published), len({event["id"] for event in published}), "each exactly once")
         self.assertEqual({event["id"]: event["data"] for event in published}, wanted())
         self.assertEqual(set(receiver.keys), {event["data"]["event"].rsplit("#")[1] for event in published})
+
+    def test_the_input_is_made_again_if_somebody_deletes_it_and_check_names_it(self):
+        shop = self.shop("counter")
+        member = self.counter(shop, "python")
+        shop.switched_on("counter")
+        member.kill()
+        shop.stop()
+        name = f"{shop.prefix}pos.plugins.counter.input"
+        admin = AdminClient({"bootstrap.servers": BROKER})
+
+        def there():
+            return name in admin.list_topics(timeout=30).topics
+
+        admin.delete_topics([name])[name].result(30)
+        until("it is gone", lambda: not there())
+        code, said = shop.check()
+        self.assertEqual(code, 0, said)
+        self.assertIn("and the topics of counter", said["bus"]["message"])
+        until("it is there again", there)
+        admin.delete_topics([name])[name].result(30)
+        until("it is gone", lambda: not there())
+        admin.create_topics([NewTopic(name, num_partitions=3, replication_factor=1)])[name].result(30)
+        until("it is there with another count", there)
+        code, said = shop.check()
+        self.assertEqual((code, said["bus"]["ok"]), (1, False))
+        self.assertIn(f"{name} has 3 partitions", said["bus"]["message"])
+        admin.delete_topics([name])[name].result(30)
+        until("it is gone", lambda: not there())
+        shop.serve()
+        until("it is there again", there)
+        shop.post([item("T0001", 1)])
+        until("the event is in it", lambda: len(shop.read("pos.plugins.counter.input")) == 1)
 
 
 if __name__ == "__main__":
