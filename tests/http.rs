@@ -269,6 +269,7 @@ fn dead_letter(id: &str, reason: &str, bytes: String) -> DeadLetter {
         offset: 0,
         clock: Timestamp::MIN,
         key: None,
+        headers: Vec::new(),
         bytes: bytes.into(),
         attempts: 1,
     }
@@ -277,9 +278,15 @@ fn dead_letter(id: &str, reason: &str, bytes: String) -> DeadLetter {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_replayed_once_and_only_if_it_can_be_applied() {
     let client = Client::start().await;
+    let timer = DeadLetter {
+        plugin: Some("employee-time-tracker".to_owned()),
+        entity: Some("employee:E7".to_owned()),
+        ..dead_letter("timer", "timer_failed", "2026-01-05T08:00:00.000Z".to_owned())
+    };
     let dead_letters = vec![
         dead_letter("valid", "poison", login("e1", "T1").to_string()),
         dead_letter("broken", "not_json", "{".to_owned()),
+        timer,
     ];
     let settings_epoch = client.control.snapshot().epoch();
     client.store.commit(Commit { settings_epoch, dead_letters, ..Commit::default() }.into()).await.unwrap();
@@ -287,6 +294,13 @@ async fn a_dead_letter_is_replayed_once_and_only_if_it_can_be_applied() {
 
     assert_eq!(post("/api/deadletters/broken/replay", "").await.status, 422);
     assert_eq!(post("/api/deadletters/none/replay", "").await.status, 404);
+    let timer = post("/api/deadletters/timer/replay", "").await;
+    assert_eq!(timer.status, 409);
+    assert!(
+        timer.body["detail"].as_str().unwrap().contains("employee-time-tracker looks at employee:E7 again"),
+        "{}",
+        timer.body
+    );
     let replayed = post("/api/deadletters/valid/replay", "").await;
     assert_eq!(replayed.status, 200, "{}", replayed.body);
     assert!(replayed.body["replayRequestedAt"].is_string());

@@ -191,22 +191,8 @@ impl PluginIntake {
         };
         let first = errors.first().map(|error| error.field.clone()).filter(|field| !field.is_empty());
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
-        Ok(Some(DeadLetter {
-            id: stable_id(&["dead_letter", &place.to_string(), &record.offset.to_string(), "", ""]),
-            at: record.timestamp,
-            status: DeadLetterStatus::Open,
-            reason: "manifest_refused".to_owned(),
-            field: first,
-            message: shortened(&texts.join("; "), MESSAGE_BYTES_MAX),
-            plugin: None,
-            entity: None,
-            partition: place,
-            offset: record.offset,
-            clock: record.timestamp,
-            key: record.key.clone(),
-            bytes: Bytes::from(redact(&record.value)),
-            attempts: 1,
-        }))
+        let fault = ("manifest_refused", first, shortened(&texts.join("; "), MESSAGE_BYTES_MAX));
+        Ok(Some(DeadLetter::of_record(place, record, record.timestamp, fault)))
     }
 }
 
@@ -253,6 +239,8 @@ fn failure(settings: &Snapshot, record: &Record) -> Option<DeadLetter> {
         offset,
         clock: Timestamp::MIN,
         key: record.key.clone(),
+        // The input's headers are made anew for a replay.
+        headers: Vec::new(),
         bytes: Bytes::from(redact(&record.value)),
         attempts: 1,
     })

@@ -21,7 +21,7 @@ use compact_str::CompactString;
 pub use data::*;
 pub use derived::{DerivedId, NewEvent, stable_id};
 pub(crate) use parse::is_forbidden_key;
-pub use redact::redact;
+pub use redact::{redact, redact_header};
 pub use schemas::json_schemas;
 pub use value::*;
 

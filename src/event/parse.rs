@@ -84,7 +84,7 @@ pub(super) struct Envelope<'a> {
 }
 
 /// Keys of `data` that would hold what no event may hold.
-const FORBIDDEN_KEYS: [&str; 11] = [
+pub(super) const FORBIDDEN_KEYS: [&str; 11] = [
     "cardNumber",
     "card_number",
     "pan",

@@ -1,7 +1,7 @@
 //! Masks what must never be stored, in bytes that are kept because they could not be understood.
 
 use super::looks_like_card_number;
-use super::parse::is_forbidden_key;
+use super::parse::{FORBIDDEN_KEYS, is_forbidden_key};
 
 /// The bytes with card numbers and the values of forbidden keys masked by `*`; everything else stays as it is.
 #[must_use]
@@ -10,6 +10,18 @@ pub fn redact(bytes: &[u8]) -> Vec<u8> {
     mask_card_numbers(&mut masked);
     mask_forbidden_values(&mut masked);
     masked
+}
+
+/// The value of a record's header, masked like bytes; all of it where the header stands for a forbidden key.
+#[must_use]
+pub fn redact_header(name: &str, value: &[u8]) -> Vec<u8> {
+    let name = name.to_ascii_lowercase();
+    let attribute = name.strip_prefix("ce_").or_else(|| name.strip_prefix("ce-")).unwrap_or(&name);
+    if FORBIDDEN_KEYS.iter().any(|key| key.eq_ignore_ascii_case(attribute)) {
+        vec![b'*'; value.len()]
+    } else {
+        redact(value)
+    }
 }
 
 fn mask_card_numbers(bytes: &mut [u8]) {
@@ -61,5 +73,12 @@ mod tests {
         let kept = redact(br#"{"cardToken":"4111111111111111","dateOfBirth": "1990-01-02","n":12345,"pan":42}"#);
         let text = String::from_utf8(kept).unwrap();
         assert_eq!(text, r#"{"cardToken":"****************","dateOfBirth": "**********","n":12345,"pan":**}"#);
+    }
+    #[test]
+    fn a_header_that_stands_for_a_forbidden_key_is_masked_as_a_whole() {
+        let kept = |name, value: &str| String::from_utf8(redact_header(name, value.as_bytes())).unwrap();
+        assert_eq!(kept("CE_dateofbirth", "1990-01-02"), "**********");
+        assert_eq!(kept("ce_subject", "4111111111111111"), "****************");
+        assert_eq!(kept("ce_time", "2026-01-05T08:00:00Z"), "2026-01-05T08:00:00Z");
     }
 }

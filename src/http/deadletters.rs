@@ -14,6 +14,7 @@ use super::page::List;
 use super::params::{Params, WhenText};
 use super::problem::{Problem, ProblemField};
 use super::replay::{hindrance, original_of, replay_record};
+use crate::bus::Header;
 use crate::store::model::DeadLetter;
 use crate::store::{DeadLetterFilter, DeadLetterSelection, DeadLetterStatus, StoreError, StoredDeadLetter};
 use crate::time::Timestamp;
@@ -47,6 +48,9 @@ pub(super) struct DeadLetterView {
     offset: i64,
     /// The record's key; null without one.
     key: Option<String>,
+    /// The record's headers, with forbidden data masked; absent without any. In binary mode they hold the event's attributes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<HeaderView>,
     /// The record's value, with forbidden data masked.
     bytes_base64: String,
     /// Delivery attempts made.
@@ -55,6 +59,15 @@ pub(super) struct DeadLetterView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     replay_requested_at: Option<Timestamp>,
+}
+
+/// A header of a record.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Header)]
+struct HeaderView {
+    name: String,
+    /// As text; what is not UTF-8 in it is replaced.
+    value: String,
 }
 
 impl From<StoredDeadLetter> for DeadLetterView {
@@ -73,10 +86,17 @@ impl From<StoredDeadLetter> for DeadLetterView {
             partition: letter.partition.partition,
             offset: letter.offset,
             key: letter.key.map(|key| String::from_utf8_lossy(&key).into_owned()),
+            headers: letter.headers.into_iter().map(HeaderView::from).collect(),
             bytes_base64: STANDARD.encode(&letter.bytes),
             attempts: letter.attempts,
             replay_requested_at: stored.replay_requested_at,
         }
+    }
+}
+
+impl From<Header> for HeaderView {
+    fn from((name, value): Header) -> Self {
+        Self { name, value: String::from_utf8_lossy(&value).into_owned() }
     }
 }
 
@@ -180,7 +200,8 @@ impl Selection {
 pub(super) struct Affected {
     /// Those that were open, at most 10000 at a time.
     affected: usize,
-    /// Those that still are no valid events, or whose plugin is switched off, so that a replay would change nothing.
+    /// Those that still are no valid events, that are timers, or whose plugin is switched off, so that a replay would change
+    /// nothing.
     skipped: usize,
 }
 
@@ -272,7 +293,7 @@ pub(super) async fn discard_many(
     responses(
         (status = 200, description = "The dead letter as it is now", body = DeadLetterView),
         (status = 404, description = "No such dead letter", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Not open any more", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Not open any more, or nothing that can be replayed now", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Still no valid event", body = Problem, content_type = "application/problem+json")
     )
 )]
@@ -282,11 +303,11 @@ pub(super) async fn replay(id: web::Path<String>, actor: Actor, state: State) ->
         Ok(stored) => stored.letter,
         Err(error) => return Err(not_found(&id, error)),
     };
-    original_of(&letter).map_err(|error| Problem::unprocessable(vec![error.into()]))?;
     let settings = state.control.snapshot();
     if let Some(why) = hindrance(&settings, &letter) {
         return Err(Problem::new(StatusCode::CONFLICT, why));
     }
+    original_of(&letter).map_err(|error| Problem::unprocessable(vec![error.into()]))?;
     let make = move |letter: &DeadLetter| replay_record(&settings, letter);
     let affected = state.store.replay(DeadLetterSelection::Ids(vec![letter.id]), &actor.name, make).await?;
     decided(&state, &id, affected).await

@@ -16,7 +16,7 @@ use super::duplicates::{Verdict, Window};
 use super::recent::RecentEvent;
 use super::{Addressee, Placed, routes};
 use crate::bus::partitioner::partition_of;
-use crate::bus::{NewRecord, Record, Topic, TopicPartition};
+use crate::bus::{Header, NewRecord, Record, Topic, TopicPartition};
 use crate::effect::Position;
 use crate::event::{DeadLetterReplay, Event, EventClass, EventData, EventError, Scope};
 use crate::store::model::{DeadLetter, WindowRow};
@@ -44,11 +44,18 @@ pub fn parse(record: Record) -> ParsedRecord {
 /// # Errors
 /// If it holds none that is valid.
 pub fn event_of(record: &Record) -> Result<Event, EventError> {
-    if record.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("ce_specversion")) {
-        let headers = record.headers.iter().map(|(name, value)| (name.as_str(), &value[..]));
-        Event::parse_binary(headers, &record.value)
+    event_in(&record.headers, &record.value)
+}
+
+/// The event in a message of these headers and this value, in structured or binary mode.
+///
+/// # Errors
+/// If it holds none that is valid.
+pub fn event_in(headers: &[Header], value: &Bytes) -> Result<Event, EventError> {
+    if headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("ce_specversion")) {
+        Event::parse_binary(headers.iter().map(|(name, value)| (name.as_str(), &value[..])), value)
     } else {
-        Event::parse(&record.value)
+        Event::parse(value)
     }
 }
 
@@ -422,17 +429,15 @@ impl SourcePartition {
                 ),
             ),
         };
-        let error = (reason, Some("sequence".to_owned()), message);
-        // What came in binary mode is kept whole as well, so that it can be replayed.
-        self.dead_letter(record, &event.raw, error)
+        self.dead_letter(record, (reason, Some("sequence".to_owned()), message))
     }
 
     fn invalid(&self, record: &Record, error: &EventError) -> DeadLetter {
-        self.dead_letter(record, &record.value, (error.reason.as_str(), error.field.clone(), error.message.clone()))
+        self.dead_letter(record, (error.reason.as_str(), error.field.clone(), error.message.clone()))
     }
 
-    fn dead_letter(&self, record: &Record, bytes: &[u8], fault: (&str, Option<String>, String)) -> DeadLetter {
-        DeadLetter::of_record(TopicPartition::new(Topic::Events, self.partition), record, bytes, self.clock, fault)
+    fn dead_letter(&self, record: &Record, fault: (&str, Option<String>, String)) -> DeadLetter {
+        DeadLetter::of_record(TopicPartition::new(Topic::Events, self.partition), record, self.clock, fault)
     }
 }
 

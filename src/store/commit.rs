@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Store;
 use super::connection::{on, queries};
 use super::model::{Commit, StoreError};
-use crate::bus::NewRecord;
+use crate::bus::{Header, NewRecord};
 
 impl Store {
     /// Writes a batch in one transaction.
@@ -32,18 +32,21 @@ impl Store {
 /// About the bytes of a commit's largest row.
 fn largest_row(commit: &Commit) -> usize {
     let outbox = commit.outbox.iter().map(|row| row.records.iter().map(record_bytes).sum());
-    let dead_letters = commit
-        .dead_letters
-        .iter()
-        .map(|letter| letter.bytes.len() + letter.key.as_ref().map_or(0, Bytes::len) + letter.message.len());
+    let dead_letters = commit.dead_letters.iter().map(|letter| {
+        let key = letter.key.as_ref().map_or(0, Bytes::len);
+        letter.bytes.len() + header_bytes(&letter.headers) + key + letter.message.len()
+    });
     let states = commit.entities.iter().map(|row| row.state.len());
     let windows = commit.windows.iter().map(|row| row.window.len());
     outbox.chain(dead_letters).chain(states).chain(windows).max().unwrap_or(0)
 }
 
 fn record_bytes(record: &NewRecord) -> usize {
-    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-    record.value.len() + record.key.as_ref().map_or(0, Bytes::len) + headers + 64
+    record.value.len() + record.key.as_ref().map_or(0, Bytes::len) + header_bytes(&record.headers) + 64
+}
+
+fn header_bytes(headers: &[Header]) -> usize {
+    headers.iter().map(|(name, value)| name.len() + value.len()).sum()
 }
 
 queries! {

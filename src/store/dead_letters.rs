@@ -1,13 +1,13 @@
 //! Dead letters: what could not be processed or delivered, until a person replays or discards it.
 
-use bytes::Bytes;
+mod row;
 
+use self::row::{NewRow, Row};
 use super::Store;
 use super::audit::NewEntry;
 use super::connection::{ROWS_PER_STATEMENT, on, queries, statements};
 use super::cursor::{Cut, Page};
 use super::model::{DeadLetter, DeadLetterStatus, StoreError};
-use super::offsets::{partition_number, partition_of};
 use super::outbox::lane;
 use super::schema::dead_letters;
 use crate::bus::{NewRecord, Topic};
@@ -17,8 +17,6 @@ use crate::time::Timestamp;
 
 /// Most dead letters that one call decides on.
 pub const DECISION_LETTERS_MAX: usize = 10_000;
-/// What a row takes besides its bytes, key and texts.
-const ROW_BYTES: usize = 1024;
 /// Ids that an audit entry names.
 const AUDITED_IDS_MAX: usize = 100;
 
@@ -64,104 +62,6 @@ impl DeadLetterStatus {
             Self::Replayed => "replayed",
             Self::Discarded => "discarded",
         }
-    }
-}
-
-#[derive(diesel::Insertable)]
-#[diesel(table_name = dead_letters, treat_none_as_default_value = false)]
-struct NewRow<'a> {
-    id: &'a str,
-    at: i64,
-    status: &'a str,
-    reason: &'a str,
-    field: Option<&'a str>,
-    message: &'a str,
-    plugin: Option<&'a str>,
-    entity: Option<&'a str>,
-    topic: &'a str,
-    partition: i32,
-    offset: i64,
-    clock: i64,
-    key: Option<&'a [u8]>,
-    bytes: &'a [u8],
-    attempts: i32,
-    replay_requested_at: Option<i64>,
-}
-
-impl<'a> NewRow<'a> {
-    fn new(letter: &'a DeadLetter, earlier_attempts: i32) -> Result<Self, StoreError> {
-        Ok(Self {
-            id: &letter.id,
-            at: letter.at.as_millis(),
-            status: letter.status.as_str(),
-            reason: &letter.reason,
-            field: letter.field.as_deref(),
-            message: &letter.message,
-            plugin: letter.plugin.as_deref(),
-            entity: letter.entity.as_deref(),
-            topic: letter.partition.topic.name(),
-            partition: partition_number(letter.partition)?,
-            offset: letter.offset,
-            clock: letter.clock.as_millis(),
-            key: letter.key.as_deref(),
-            bytes: &letter.bytes,
-            attempts: i32::try_from(letter.attempts).unwrap_or(i32::MAX).max(earlier_attempts.saturating_add(1)),
-            replay_requested_at: None,
-        })
-    }
-}
-
-impl NewRow<'_> {
-    fn bytes(&self) -> usize {
-        let field = self.field.map_or(0, str::len);
-        self.bytes.len() + self.key.map_or(0, <[u8]>::len) + self.message.len() + field + ROW_BYTES
-    }
-}
-
-#[derive(diesel::Queryable)]
-struct Row {
-    id: String,
-    at: i64,
-    status: String,
-    reason: String,
-    field: Option<String>,
-    message: String,
-    plugin: Option<String>,
-    entity: Option<String>,
-    topic: String,
-    partition: i32,
-    offset: i64,
-    clock: i64,
-    key: Option<Vec<u8>>,
-    bytes: Vec<u8>,
-    attempts: i32,
-    replay_requested_at: Option<i64>,
-}
-
-impl Row {
-    fn into_stored(self) -> Result<StoredDeadLetter, StoreError> {
-        let status = match self.status.as_str() {
-            "open" => DeadLetterStatus::Open,
-            "replayed" => DeadLetterStatus::Replayed,
-            _ => DeadLetterStatus::Discarded,
-        };
-        let letter = DeadLetter {
-            id: self.id,
-            at: Timestamp::from_millis(self.at),
-            status,
-            reason: self.reason,
-            field: self.field,
-            message: self.message,
-            plugin: self.plugin,
-            entity: self.entity,
-            partition: partition_of(&self.topic, self.partition)?,
-            offset: self.offset,
-            clock: Timestamp::from_millis(self.clock),
-            key: self.key.map(Bytes::from),
-            bytes: Bytes::from(self.bytes),
-            attempts: u32::try_from(self.attempts).unwrap_or(0),
-        };
-        Ok(StoredDeadLetter { letter, replay_requested_at: self.replay_requested_at.map(Timestamp::from_millis) })
     }
 }
 

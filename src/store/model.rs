@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::bus::{self, NewRecord, Topic, TopicPartition};
+use crate::bus::{self, Header, NewRecord, Topic, TopicPartition};
 use crate::effect::{HttpEffect, Record};
-use crate::event::{Scope, redact, stable_id};
+use crate::event::{Scope, redact, redact_header, stable_id};
 use crate::stores::FieldError;
 use crate::time::Timestamp;
 
@@ -118,6 +118,9 @@ pub struct DeadLetter {
     pub clock: Timestamp,
     /// The record's key.
     pub key: Option<Bytes>,
+    /// The record's headers, with forbidden data masked. In binary mode they hold the event's attributes; empty where `bytes`
+    /// is a whole event.
+    pub headers: Vec<Header>,
     /// The record's value, with forbidden data masked.
     pub bytes: Bytes,
     /// Delivery attempts made.
@@ -126,20 +129,36 @@ pub struct DeadLetter {
 
 /// Bytes of a dead letter that are kept.
 const DEAD_LETTER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of its headers that are kept.
+const DEAD_LETTER_HEADERS_MAX: usize = 256 * 1024;
+
+fn kept_headers(headers: &[Header]) -> Vec<Header> {
+    let mut bytes = 0;
+    let fits = headers.iter().take_while(|(name, value)| {
+        bytes += name.len() + value.len();
+        bytes <= DEAD_LETTER_HEADERS_MAX
+    });
+    fits.map(|(name, value)| (name.clone(), Bytes::from(redact_header(name, value)))).collect()
+}
+
+/// True for what describes the event; other headers could be taken for what the copy of a dead letter says of itself.
+fn is_of_cloudevents(header: &str) -> bool {
+    let header = header.to_ascii_lowercase();
+    header.starts_with("ce_") || header.starts_with("ce-") || header == "content-type"
+}
 
 impl DeadLetter {
-    /// A record that could not be processed, before any plugin had it. `bytes` is the event as it is kept, and what is
-    /// wrong with it is told by a reason, the field at fault, and a message.
+    /// A record that could not be processed, before any plugin had it. What is wrong with it is told by a reason, the field
+    /// at fault, and a message.
     #[must_use]
     pub fn of_record(
         place: TopicPartition,
         record: &bus::Record,
-        bytes: &[u8],
         clock: Timestamp,
         (reason, field, message): (&str, Option<String>, String),
     ) -> Self {
         // Masked before it is cut: half a card number would no longer look like one.
-        let mut bytes = redact(bytes);
+        let mut bytes = redact(&record.value);
         bytes.truncate(DEAD_LETTER_BYTES_MAX);
         Self {
             id: stable_id(&["dead_letter", &place.to_string(), &record.offset.to_string(), "", ""]),
@@ -154,12 +173,13 @@ impl DeadLetter {
             offset: record.offset,
             clock,
             key: record.key.clone(),
+            headers: kept_headers(&record.headers),
             bytes: Bytes::from(bytes),
             attempts: 1,
         }
     }
 
-    /// The copy for other consumers, on `pos.deadletters`.
+    /// The copy for other consumers, on `pos.deadletters`: with the attributes of a message in binary mode, too.
     #[must_use]
     pub fn copy(&self) -> NewRecord {
         let header = |name: &str, value: String| (name.to_owned(), Bytes::from(value));
@@ -173,6 +193,7 @@ impl DeadLetter {
         ];
         headers.extend(self.field.iter().map(|field| header("field", field.clone())));
         headers.extend(self.plugin.iter().map(|plugin| header("plugin", plugin.clone())));
+        headers.extend(self.headers.iter().filter(|(name, _)| is_of_cloudevents(name)).cloned());
         NewRecord {
             topic: Topic::DeadLetters,
             partition: None,
@@ -340,7 +361,7 @@ mod tests {
         };
         let place = TopicPartition::new(Topic::Events, 0);
         let fault = ("not_json", None, "no".to_owned());
-        let letter = DeadLetter::of_record(place, &record, &record.value, Timestamp::MIN, fault);
+        let letter = DeadLetter::of_record(place, &record, Timestamp::MIN, fault);
         assert_eq!(letter.bytes.len(), DEAD_LETTER_BYTES_MAX);
         assert!(letter.bytes.ends_with(b"x************"), "{:?}", &letter.bytes[DEAD_LETTER_BYTES_MAX - 20..]);
     }

@@ -84,6 +84,7 @@ diesel::table! {
         bytes -> Binary,
         attempts -> Integer,
         replay_requested_at -> Nullable<BigInt>,
+        headers -> Nullable<Binary>,
     }
 }
 

@@ -12,6 +12,7 @@ import { Bytes } from '../ui/bytes.js';
 
 const TONE = { open: 'warn', replayed: 'ok', discarded: 'plain' };
 const WORDS = { replay: { did: 'replayed', verb: 'Replay', what: 'They are processed again, each once; what is still wrong comes back here.' }, discard: { did: 'discarded', verb: 'Discard', what: 'They are kept, but nobody is asked about them again.' } };
+const isTimer = (letter) => letter.reason === 'timer_failed';
 const pending = (letter) => letter.status === 'open' && Boolean(letter.replayRequestedAt);
 const letters = (n) => `${count(n)} dead ${n === 1 ? 'letter' : 'letters'}`;
 
@@ -29,9 +30,11 @@ function Detail({ letter, act, onClose }) {
       ${letter.key && html`<dt>Key</dt><dd class="mono">${letter.key}</dd>`}
       ${letter.attempts > 0 && html`<dt>Attempts</dt><dd>${letter.attempts}</dd>`}
     </dl>
-    ${letter.status === 'open' && !pending(letter) && html`<div class="actions section-title"><button type="button" class="primary" onClick=${() => act('replay', [letter.id])}>Replay</button>
+    ${letter.status === 'open' && !pending(letter) && html`${isTimer(letter) && html`<p class="muted">A timer cannot be replayed: the plugin looks at ${letter.entity} again with its next event.</p>`}
+      <div class="actions section-title">${!isTimer(letter) && html`<button type="button" class="primary" onClick=${() => act('replay', [letter.id])}>Replay</button>`}
       <button type="button" onClick=${() => act('discard', [letter.id])}>Discard</button></div>`}
-    <h3>The message as it came</h3><${Bytes} base64=${letter.bytesBase64} />
+    ${letter.headers && html`<h3>Its headers</h3><dl class="facts mono" data-headers>${letter.headers.map(({ name, value }) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>`}
+    <h3>${isTimer(letter) ? 'When the timer was due' : 'The message as it came'}</h3><${Bytes} base64=${letter.bytesBase64} />
   </aside>`;
 }
 
@@ -55,7 +58,7 @@ export default function DeadLetters({ query }) {
     setBusy(true);
     try {
       const { affected = 1, skipped = 0 } = (await call()) ?? {};
-      toast(`${letters(affected)} ${WORDS[action].did}.${skipped ? ` ${count(skipped)} left out: they still are no valid events.` : ''}`);
+      toast(`${letters(affected)} ${WORDS[action].did}.${skipped ? ` ${count(skipped)} left out: they still are no valid events, or cannot be replayed now.` : ''}`);
       setChosen(new Set());
     } catch (error) {
       toast(`Not ${WORDS[action].did}: ${error.message}`, 'error');

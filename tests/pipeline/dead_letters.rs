@@ -71,23 +71,54 @@ async fn an_event_whose_sequence_was_taken_is_applied_once_when_it_is_replayed()
     open.stop().await;
 }
 
+/// The event as a message in binary mode.
+fn binary(event: &Value) -> NewRecord {
+    let attribute = |name: &str| (format!("ce_{name}"), event[name].as_str().unwrap_or("1").to_owned().into());
+    let names = ["specversion", "id", "source", "type", "time", "sequence"];
+    NewRecord {
+        value: event["data"].to_string().into(),
+        headers: names.into_iter().map(attribute).collect(),
+        ..record(event)
+    }
+}
+
 #[actix::test]
-async fn an_event_in_binary_mode_can_be_replayed_as_well() {
+async fn an_event_in_binary_mode_is_kept_with_its_attributes_and_replayed_whole() {
     let shop = Shop::new();
     let open = shop.open().await;
-    let binary = |event: &Value| {
-        let attribute = |name: &str| (format!("ce_{name}"), event[name].as_str().unwrap_or("1").to_owned().into());
-        let names = ["specversion", "id", "source", "type", "time", "sequence"];
-        NewRecord {
-            value: event["data"].to_string().into(),
-            headers: names.into_iter().map(attribute).collect(),
-            ..record(event)
-        }
-    };
     let refused = conflict(&open, binary).await;
+    let headers = refused["headers"].as_array().expect("headers");
+    assert!(headers.contains(&json!({"name": "ce_id", "value": "T1-other"})), "{refused}");
+    let copies = open.records(Topic::DeadLetters).await;
+    let header = |name: &str| copies[0].headers.iter().find(|(known, _)| known == name).map(|(_, value)| &value[..]);
+    assert_eq!((header("ce_id"), header("reason")), (Some(&b"T1-other"[..]), Some(&b"sequence_conflict"[..])));
     assert_eq!(decide(&open, &refused, "replay").await, 200);
     becomes(&open, "replayed").await;
     until("the second is decided on", async || open.alerted().await == ["T1-1", "T1-other"]).await;
+    open.stop().await;
+}
+
+#[actix::test]
+async fn attributes_that_make_a_message_invalid_are_kept_without_what_may_not_be_stored() {
+    let shop = Shop::new();
+    let open = shop.open().await;
+    let mut message = binary(&drawer("T1", 1, 0));
+    message.headers.retain(|(name, _)| name != "ce_time");
+    message.headers.push(("ce_dateofbirth".to_owned(), "1990-01-02".into()));
+    message.headers.push(("reason".to_owned(), "a header of the till's own".into()));
+    open.append_raw(message).await;
+    open.settled().await;
+    let invalid = letter(&open).await;
+    assert_eq!((invalid["reason"].as_str(), invalid["field"].as_str()), (Some("missing_field"), Some("time")));
+    let headers = invalid["headers"].as_array().expect("headers");
+    let value = |name: &str| headers.iter().find(|one| one["name"] == name).map(|one| &one["value"]);
+    assert_eq!(value("ce_id"), Some(&json!("T1-1")));
+    assert_eq!(value("ce_dateofbirth"), Some(&json!("**********")));
+    assert_eq!(value("reason"), Some(&json!("a header of the till's own")));
+    let copies = open.records(Topic::DeadLetters).await;
+    let reasons: Vec<_> = copies[0].headers.iter().filter(|(name, _)| name == "reason").collect();
+    assert_eq!(reasons, [&("reason".to_owned(), "missing_field".into())]);
+    assert_eq!(decide(&open, &invalid, "replay").await, 422);
     open.stop().await;
 }
 

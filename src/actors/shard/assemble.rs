@@ -17,7 +17,7 @@ use crate::actors::{BatchInput, Group};
 use crate::bus::{NewRecord, Record, Topic, TopicPartition};
 use crate::control::Snapshot;
 use crate::effect::{Effect, LogLine};
-use crate::event::{Event, Scope, redact, stable_id};
+use crate::event::{Event, Scope, stable_id};
 use crate::feed::{FeedBody, FeedItem, FeedKind};
 use crate::pipeline::Placed;
 use crate::pipeline::source::to_own_partition;
@@ -123,39 +123,13 @@ impl Assembly {
     /// A record that the store will not take in any form but this.
     pub(super) fn add_quarantined(&mut self, place: TopicPartition, record: &Record, clock: Timestamp) {
         let message = "the store refuses what follows from this message; see the log for its words".to_owned();
-        self.add_record_dead_letter(place, record, clock, "store_refused", message);
+        self.add_dead_letter(place, DeadLetter::of_record(place, record, clock, ("store_refused", None, message)));
     }
 
     /// A chunk that does not decode: the events in it are on `pos.events`, but their place here is lost.
     pub(super) fn add_unreadable_chunk(&mut self, place: TopicPartition, record: &Record, message: &str) {
-        self.add_record_dead_letter(place, record, Timestamp::MIN, "unreadable_chunk", message.to_owned());
-    }
-
-    fn add_record_dead_letter(
-        &mut self,
-        place: TopicPartition,
-        record: &Record,
-        clock: Timestamp,
-        reason: &str,
-        message: String,
-    ) {
-        let dead_letter = DeadLetter {
-            id: stable_id(&["dead_letter", &place.to_string(), &record.offset.to_string(), "", ""]),
-            at: record.timestamp,
-            status: DeadLetterStatus::Open,
-            reason: reason.to_owned(),
-            field: None,
-            message,
-            plugin: None,
-            entity: None,
-            partition: place,
-            offset: record.offset,
-            clock,
-            key: record.key.clone(),
-            bytes: Bytes::from(redact(&record.value)),
-            attempts: 1,
-        };
-        self.add_dead_letter(place, dead_letter);
+        let fault = ("unreadable_chunk", None, message.to_owned());
+        self.add_dead_letter(place, DeadLetter::of_record(place, record, Timestamp::MIN, fault));
     }
 
     fn add_dead_letter(&mut self, place: TopicPartition, dead_letter: DeadLetter) {
@@ -233,6 +207,7 @@ impl Assembly {
             offset,
             clock: placed.map_or(Timestamp::MIN, |placed| placed.clock),
             key: placed.map(|placed| Bytes::copy_from_slice(placed.event.key().as_bytes())),
+            headers: Vec::new(),
             bytes: placed.map_or_else(|| Bytes::from(due), |placed| placed.event.raw.clone()),
             attempts: 1,
         };

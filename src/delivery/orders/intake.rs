@@ -202,7 +202,7 @@ impl Batch {
     }
 
     fn refuse(&mut self, place: TopicPartition, record: &Record, fault: (&str, Option<String>, String)) {
-        self.dead_letters.push(DeadLetter::of_record(place, record, &record.value, record.timestamp, fault));
+        self.dead_letters.push(DeadLetter::of_record(place, record, record.timestamp, fault));
     }
 
     /// Orders that nobody has accepted become dead letters: somebody else has written to the topic, or the store is an

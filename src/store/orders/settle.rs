@@ -90,6 +90,7 @@ pub(super) fn ended_letter(one: &Settled, order: &StoredOrder, now: Timestamp) -
         offset: one.claimed.delivery.offset,
         clock: order.created_at,
         key: Some(Bytes::copy_from_slice(order.id.as_bytes())),
+        headers: Vec::new(),
         bytes: created_event(order),
         attempts: order.attempts,
     })

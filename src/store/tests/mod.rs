@@ -156,6 +156,10 @@ fn dead_letter(id: &str, at: i64) -> DeadLetter {
         offset: at,
         clock: Timestamp::from_millis(at),
         key: None,
+        headers: vec![
+            ("ce_id".to_owned(), Bytes::from_static(b"e1")),
+            ("\u{e9}".to_owned(), Bytes::from_static(b"\xff")),
+        ],
         bytes: Bytes::from_static(b"{\xff"),
         attempts: 0,
     }

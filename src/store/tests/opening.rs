@@ -102,3 +102,29 @@ async fn a_copy_made_while_the_store_is_open_is_a_whole_store_and_not_the_same_o
     assert_eq!(restored.partitions().await.unwrap()[0].next_offset, 10);
     assert_ne!(restored.identity().await.unwrap(), identity);
 }
+
+#[tokio::test]
+async fn a_store_from_before_dead_letters_had_headers_is_brought_up_to_date_and_keeps_them() {
+    const FORGET: &str = "DELETE FROM __diesel_schema_migrations WHERE version = '20261122085000'";
+    for fixture in fixtures().await {
+        let mut commit = taken(&fixture.store, 10).await;
+        let letter = DeadLetter { headers: Vec::new(), ..dead_letter("old", 1) };
+        commit.dead_letters = vec![letter.clone()];
+        commit_now(&fixture.store, commit).await;
+        fixture.store.close().await;
+        fixture.execute(&format!("ALTER TABLE dead_letters DROP COLUMN headers; {FORGET}")).await;
+        let store = Store::open(&fixture.url).await.unwrap();
+        assert_eq!(store.dead_letter("old").await.unwrap().letter, letter);
+        let new = dead_letter("new", 2);
+        let commit = taken(&store, 20).await;
+        commit_now(&store, Commit { dead_letters: vec![new.clone()], ..commit }).await;
+        assert_eq!(store.dead_letter("new").await.unwrap().letter, new);
+        store.close().await;
+        if matches!(fixture.target, Target::Mysql(_)) {
+            // As after a process that was killed between the change of the table and the note that it was done.
+            fixture.execute(FORGET).await;
+            let store = Store::open(&fixture.url).await.unwrap();
+            assert_eq!(store.dead_letter("new").await.unwrap().letter, new);
+        }
+    }
+}
