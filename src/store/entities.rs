@@ -80,6 +80,14 @@ impl Store {
         self.read(move |database| on!(database, timers(partition))).await
     }
 
+    /// When the timers of all partitions are due, in order.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn timers_due(&self) -> Result<Vec<Timestamp>, StoreError> {
+        self.read(|database| on!(database, timers_due())).await
+    }
+
     /// The stored states of these entities, in no particular order; an entity without a row is left out.
     ///
     /// # Errors
@@ -116,6 +124,12 @@ queries! {
                 Ok(TimerRow { plugin, scope, entity, due: Timestamp::from_millis(due) })
             })
             .collect()
+    }
+
+    pub(in crate::store) fn timers_due(db: &mut Db) -> Result<Vec<Timestamp>, StoreError> {
+        let due = entities::due.assume_not_null();
+        let times: Vec<i64> = entities::table.filter(entities::due.is_not_null()).select(due).order(due).load(db)?;
+        Ok(times.into_iter().map(Timestamp::from_millis).collect())
     }
 
     /// `keys` are sorted, so those that differ in the entity's id only stand together.

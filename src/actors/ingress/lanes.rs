@@ -190,6 +190,11 @@ impl Lanes {
         self.lanes.iter_mut().filter(|(place, _)| place.topic == Topic::Events).map(|(place, lane)| (*place, lane))
     }
 
+    /// True if no partition of `pos.events` belongs to another process.
+    pub(super) fn owns_all_sources(&self) -> bool {
+        self.lanes.keys().filter(|place| place.topic == Topic::Events).count() == self.partitions
+    }
+
     /// All owned partitions.
     pub(super) fn iter(&self) -> impl Iterator<Item = (TopicPartition, &LaneState)> {
         self.lanes.iter().map(|(place, lane)| (*place, lane))
