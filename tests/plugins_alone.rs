@@ -161,6 +161,13 @@ fn age_checks_are_those_of_the_oracle() {
         assert_same(&format!("published prompts of seed {seed}"), expected.age_checks.required, published.collect());
         let unchecked = expected.alerts.into_iter().filter(|alert| alert.rule == "age-not-verified");
         assert_same(&format!("alerts of seed {seed}"), unchecked.collect(), alerts(&outcome));
+        let published = outcome.published.iter().filter_map(|event| match &event.data {
+            EventData::AlertRaised(data) => Some((event.time.as_millis(), data.event_ids.clone())),
+            _ => None,
+        });
+        let unchecked = expected.published_alerts.into_iter().filter(|alert| alert.rule == "age-not-verified");
+        let unchecked = unchecked.map(|alert| (alert.at, alert.event_ids));
+        assert_same(&format!("published alerts of seed {seed}"), unchecked.collect(), published.collect());
     }
 }
 

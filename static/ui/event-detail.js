@@ -27,7 +27,8 @@ function useRelatives(event, nearby) {
   return useMemo(() => {
     const known = new Map();
     for (const other of [...nearby, ...stored.map((item) => item.event ?? item)]) if (other?.id) known.set(eventKey(other), other);
-    const caused = [...known.values()].filter((other) => other.causationid === key);
+    // What rests on several events, or on the time that has gone by since, names them in its data.
+    const caused = [...known.values()].filter((other) => other.causationid === key || other.data?.eventIds?.includes(key));
     return { cause: event.causationid ? known.get(event.causationid) : null, caused };
   }, [key, nearby, stored]);
 }

@@ -43,6 +43,8 @@ pub(crate) struct AgeChecks {
     pub(crate) required: Vec<Required>,
     pub(crate) prompts: Vec<Prompt>,
     pub(crate) alerts: Vec<Alert>,
+    /// The same as published: with the time of the event that ended the wait, or of its end.
+    pub(crate) published: Vec<Alert>,
 }
 
 struct Line {
@@ -61,6 +63,8 @@ struct Basket {
     passed: u64,
     /// Places in `AgeChecks::prompts`.
     prompts: Vec<usize>,
+    /// The payment that was not covered by a check, and the clock at which that is final.
+    open_payment: Option<(Event, i64)>,
     alerted: bool,
 }
 
@@ -72,16 +76,24 @@ struct Terminal(Vec<Basket>);
 pub(crate) fn age_checks(log: &Log, settings: &Value, stores: &Stores) -> AgeChecks {
     let mut terminals: HashMap<&str, Terminal> = HashMap::new();
     let mut result = AgeChecks::default();
+    let grace = 1000 * settings.get("graceSeconds").map_or(60, |seconds| seconds.as_i64().expect("seconds"));
     for event in log.events.iter().filter(|event| !event.training) {
         let terminal = terminals.entry(&event.terminal).or_default();
+        terminal.close_until(event.clock, &mut result);
         match event.kind.as_str() {
             "pos.basket.item_added" => terminal.add(event, settings, stores, &mut result),
             "pos.basket.item_voided" => terminal.void(event),
             "pos.age.checked" => terminal.check(event, &mut result),
-            "pos.payment.completed" => terminal.pay(event, &mut result),
-            "pos.basket.cancelled" => terminal.0.retain(|basket| basket.id != event.required("basketId")),
+            "pos.payment.completed" => terminal.pay(event, grace, &mut result),
+            "pos.basket.cancelled" => {
+                let id = event.required("basketId");
+                terminal.0.retain(|basket| basket.id != id || basket.open_payment.is_some());
+            }
             _ => {}
         }
+    }
+    for mut terminal in terminals.into_values() {
+        terminal.close_until(i64::MAX, &mut result);
     }
     result
 }
@@ -114,10 +126,10 @@ impl Terminal {
         self.0.last_mut()
     }
 
-    fn touch_or_begin(&mut self, id: &str) -> &mut Basket {
+    fn touch_or_begin(&mut self, id: &str, time: i64, result: &mut AgeChecks) -> &mut Basket {
         if self.touch(id).is_none() {
             if self.0.len() == BASKETS_MAX {
-                self.0.remove(0);
+                self.0.remove(0).alert(time, result);
             }
             self.0.push(Basket { id: id.to_owned(), ..Basket::default() });
         }
@@ -130,8 +142,8 @@ impl Terminal {
             self.touch(id);
             return;
         };
-        let basket = self.touch_or_begin(id);
-        if basket.alerted {
+        let basket = self.touch_or_begin(id, event.time, result);
+        if basket.alerted || basket.open_payment.is_some() {
             return;
         }
         let age = policy["minimumAge"].as_u64().expect("an age");
@@ -165,6 +177,7 @@ impl Terminal {
 
     fn void(&mut self, event: &Event) {
         if let Some(basket) = self.touch(event.required("basketId"))
+            && basket.open_payment.is_none()
             && let Some(line) = basket.lines.iter_mut().find(|line| line.is_of(event))
         {
             line.thousandths -= event.thousandths();
@@ -175,47 +188,46 @@ impl Terminal {
     fn check(&mut self, event: &Event, result: &mut AgeChecks) {
         let (id, outcome) = (event.required("basketId"), event.required("outcome"));
         let age = event.data["minimumAge"].as_u64().expect("an age");
-        if outcome == "refused" {
-            if let Some(basket) = self.touch(id) {
-                basket.passed = basket.passed.min(age.saturating_sub(1));
-                basket.decide(|prompt| prompt.minimum_age >= age, outcome, event.time, result);
-            }
+        let refused = outcome == "refused";
+        let basket = if refused { self.touch(id) } else { Some(self.touch_or_begin(id, event.time, result)) };
+        let Some(basket) = basket else { return };
+        let counts = basket.open_payment.as_ref().is_none_or(|(payment, _)| event.time <= payment.time);
+        if refused {
+            basket.decide(|prompt| prompt.minimum_age >= age, outcome, event.time, result);
         } else {
-            let basket = self.touch_or_begin(id);
-            basket.passed = basket.passed.max(age);
             basket.decide(|prompt| prompt.minimum_age <= age, outcome, event.time, result);
+        }
+        if counts {
+            basket.passed = if refused { basket.passed.min(age.saturating_sub(1)) } else { basket.passed.max(age) };
+            if basket.open_payment.is_some() && basket.required() <= basket.passed {
+                self.0.pop();
+            }
         }
     }
 
-    fn pay(&mut self, event: &Event, result: &mut AgeChecks) {
+    fn pay(&mut self, event: &Event, grace: i64, result: &mut AgeChecks) {
         let Some(basket) = self.touch(event.required("basketId")) else { return };
-        if basket.alerted {
+        if basket.alerted || basket.open_payment.is_some() {
             return;
         }
-        let required = basket.lines.iter().map(|line| line.age).max().unwrap_or(0);
-        let passed = basket.passed;
-        if required <= passed {
+        if basket.required() <= basket.passed {
             self.0.pop();
-            return;
+        } else {
+            basket.open_payment = Some((event.clone(), event.clock.saturating_add(grace)));
+            if grace == 0 {
+                basket.alert(event.time, result);
+            }
         }
-        basket.alerted = true;
-        let unchecked = |prompt: &Prompt| prompt.minimum_age > passed && prompt.outcome == "pending";
-        basket.decide(unchecked, "not_checked", event.time, result);
-        let item = basket.lines.iter().find(|line| line.age == required).expect("a line of the highest age");
-        #[expect(clippy::cast_precision_loss, reason = "ages are small")]
-        result.alerts.push(Alert {
-            rule: "age-not-verified".to_owned(),
-            scope: "terminal".to_owned(),
-            entity: event.terminal.clone(),
-            at: event.time,
-            severity: "high".to_owned(),
-            store: event.store.clone(),
-            terminal: Some(event.terminal.clone()),
-            employee: event.text("employeeId").map(ToOwned::to_owned),
-            observed: passed as f64,
-            limit: required as f64,
-            event_ids: vec![item.event.clone(), event.name()],
-        });
+    }
+
+    /// Alerts for which no check can come any more.
+    fn close_until(&mut self, clock: i64, result: &mut AgeChecks) {
+        for basket in &mut self.0 {
+            let end = basket.open_payment.as_ref().map(|(_, until)| *until).filter(|until| *until <= clock);
+            if let Some(end) = end {
+                basket.alert(end, result);
+            }
+        }
     }
 }
 
@@ -244,6 +256,36 @@ impl Basket {
             let place = self.lines.iter().position(|line| line.age == lowest).expect("the lowest is there");
             self.lines[place] = line;
         }
+    }
+
+    fn required(&self) -> u64 {
+        self.lines.iter().map(|line| line.age).max().unwrap_or(0)
+    }
+
+    /// Raises the alert that its payment calls for, if there is one, at `time`.
+    fn alert(&mut self, time: i64, result: &mut AgeChecks) {
+        let Some((payment, _)) = self.open_payment.take() else { return };
+        self.alerted = true;
+        let (required, passed) = (self.required(), self.passed);
+        let unchecked = |prompt: &Prompt| prompt.minimum_age > passed && prompt.outcome == "pending";
+        self.decide(unchecked, "not_checked", payment.time, result);
+        let item = self.lines.iter().find(|line| line.age == required).expect("a line of the highest age");
+        #[expect(clippy::cast_precision_loss, reason = "ages are small")]
+        let alert = Alert {
+            rule: "age-not-verified".to_owned(),
+            scope: "terminal".to_owned(),
+            entity: payment.terminal.clone(),
+            at: payment.time,
+            severity: "high".to_owned(),
+            store: payment.store.clone(),
+            terminal: Some(payment.terminal.clone()),
+            employee: payment.text("employeeId").map(ToOwned::to_owned),
+            observed: passed as f64,
+            limit: required as f64,
+            event_ids: vec![item.event.clone(), payment.name()],
+        };
+        result.published.push(Alert { at: time, ..alert.as_published() });
+        result.alerts.push(alert);
     }
 
     /// Gives the prompts that `which` names an outcome.
@@ -307,6 +349,24 @@ mod tests {
         let [alert] = &result.alerts[..] else { panic!("one alert: {:?}", result.alerts) };
         assert_eq!((alert.observed, alert.limit, alert.at), (0.0, 16.0, at("08:00:02")));
         assert_eq!(alert.event_ids, ["/stores/S001/terminals/T1#T1-1", "/stores/S001/terminals/T1#T1-3"]);
+    }
+
+    #[test]
+    fn a_check_before_the_payment_may_arrive_after_it() {
+        let paid = |checked: &str, sent: &str| {
+            let case = Case::default()
+                .then("T1", "08:00:00", "basket.item_added", &line("b", 1, "P1", "beer"))
+                .then("T1", "08:00:10", "payment.completed", &payment("b"))
+                .then("T1", sent, "drawer.opened", &json!({"employeeId": "E1"}))
+                .then("T1", checked, "age.checked", &check("approved_id", 16));
+            let result = decide(&case);
+            (result.alerts.len(), result.prompts[0].outcome.clone())
+        };
+        let approved = "approved_id".to_owned();
+        assert_eq!(paid("08:00:05", "08:00:20"), (0, approved.clone()));
+        assert_eq!(paid("08:00:11", "08:00:20"), (1, approved.clone()), "checked after it was paid");
+        assert_eq!(paid("08:00:05", "08:01:09"), (0, approved.clone()));
+        assert_eq!(paid("08:00:05", "08:01:10"), (1, approved), "too late");
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) struct Expected {
     pub(crate) time_sheets: TimeSheets,
     /// Of the fraud rules and of unchecked ages.
     pub(crate) alerts: Vec<Alert>,
+    /// The same as they were published.
+    pub(crate) published_alerts: Vec<Alert>,
     pub(crate) recommendations: Recommendations,
     pub(crate) age_checks: AgeChecks,
 }
@@ -53,8 +55,10 @@ impl Expected {
         let mut alerts = fraud::alerts(&log, settings("fraud-detection"), &stores);
         let recommendations = recommend::recommendations(&log, settings("purchase-recommender"));
         let mut age_checks = age::age_checks(&log, settings("age-verification"), &stores);
+        let mut published_alerts: Vec<_> = alerts.iter().map(Alert::as_published).collect();
         alerts.append(&mut age_checks.alerts);
-        Self { log, time_sheets, alerts, recommendations, age_checks }
+        published_alerts.append(&mut age_checks.published);
+        Self { log, time_sheets, alerts, published_alerts, recommendations, age_checks }
     }
 
     /// Basket, customer and error of every look-up, if all of them fail with `error`.

@@ -79,6 +79,25 @@ pub(super) struct Prompt {
     pub(super) at: Timestamp,
 }
 
+/// A payment before which no check was passed, as far as has been heard.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Unchecked {
+    #[serde(rename = "t")]
+    pub(super) at: Timestamp,
+    /// When the alert is raised, by the clock.
+    #[serde(rename = "u")]
+    pub(super) until: Timestamp,
+    #[serde(rename = "w")]
+    pub(super) employee: Id,
+    /// `source#id` of the payment.
+    #[serde(rename = "e")]
+    pub(super) event: String,
+    #[serde(rename = "s")]
+    pub(super) source: String,
+    #[serde(rename = "o")]
+    pub(super) position: Position,
+}
+
 /// A basket that holds something restricted, or in which a check was passed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Basket {
@@ -91,6 +110,9 @@ pub(super) struct Basket {
     pub(super) passed: u8,
     #[serde(rename = "p", default)]
     prompts: Vec<Prompt>,
+    /// It was paid, and the check may still arrive.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub(super) unchecked: Option<Unchecked>,
     /// It was paid without a passed check.
     #[serde(rename = "x", default)]
     pub(super) alerted: bool,
@@ -98,7 +120,12 @@ pub(super) struct Basket {
 
 impl Basket {
     pub(super) const fn new(id: Id) -> Self {
-        Self { id, lines: Vec::new(), passed: 0, prompts: Vec::new(), alerted: false }
+        Self { id, lines: Vec::new(), passed: 0, prompts: Vec::new(), unchecked: None, alerted: false }
+    }
+
+    /// True if it was paid without a passed check: nothing more is sold in it.
+    pub(super) const fn is_closed(&self) -> bool {
+        self.alerted || self.unchecked.is_some()
     }
 
     /// Remembers a restricted line. When there are too many, those of the lowest age give way.
@@ -136,13 +163,19 @@ impl Basket {
         self.prompts.push(prompt);
     }
 
-    /// Takes the outcome of a check, the last one wins. Answers the prompts that it changes.
+    /// Takes the outcome of a check, the last one wins. Answers the prompts that it changes. What was done after the payment
+    /// does not count for it.
     pub(super) fn check(&mut self, outcome: AgeOutcome, age: u8, at: Timestamp) -> Vec<Prompt> {
+        let in_time = self.unchecked.as_ref().is_none_or(|payment| at <= payment.at);
         if outcome == AgeOutcome::Refused {
-            self.passed = self.passed.min(age.saturating_sub(1));
+            if in_time {
+                self.passed = self.passed.min(age.saturating_sub(1));
+            }
             self.decide(|prompt| prompt.age >= age, outcome.into(), at)
         } else {
-            self.passed = self.passed.max(age);
+            if in_time {
+                self.passed = self.passed.max(age);
+            }
             self.decide(|prompt| prompt.age <= age, outcome.into(), at)
         }
     }

@@ -17,12 +17,21 @@ const POLICIES_MAX: usize = 2_000;
 const NAME_BYTES_MAX: usize = 100;
 
 /// What a manager can set.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Settings {
     /// The minimum ages by category and jurisdiction, each from a day on.
     #[schemars(length(max = 2_000))]
     pub policies: Vec<Policy>,
+    /// So long after a payment the check that preceded it may still arrive before an alert is raised; 0: it is raised at once.
+    #[schemars(range(min = 0, max = 3600))]
+    pub grace_seconds: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { policies: Vec::new(), grace_seconds: 60 }
+    }
 }
 
 /// From a day on, a category needs a minimum age in a jurisdiction.
@@ -59,10 +68,11 @@ impl Default for Policy {
     }
 }
 
-/// Checked policies, by category and with the newest first.
+/// Checked policies, by category and with the newest first, and how long a check may be late.
 #[derive(Debug)]
 pub struct Policies {
     by_category: HashMap<CompactString, Vec<Policy>>,
+    pub(super) grace_ms: i64,
 }
 
 impl Policies {
@@ -71,6 +81,7 @@ impl Policies {
         if settings.policies.len() > POLICIES_MAX {
             errors.push(FieldError::new("policies", format!("must have at most {POLICIES_MAX} entries")));
         }
+        check_range(&mut errors, "graceSeconds", settings.grace_seconds, 0..=3600);
         let mut by_category: HashMap<CompactString, Vec<Policy>> = HashMap::new();
         for (index, policy) in settings.policies.iter().enumerate() {
             let path = |field: &str| format!("policies[{index}].{field}");
@@ -96,7 +107,8 @@ impl Policies {
         for policies in by_category.values_mut() {
             policies.sort_by_key(|policy| std::cmp::Reverse(policy.effective_from));
         }
-        if errors.is_empty() { Ok(Self { by_category }) } else { Err(errors) }
+        let grace_ms = i64::from(settings.grace_seconds) * 1000;
+        if errors.is_empty() { Ok(Self { by_category, grace_ms }) } else { Err(errors) }
     }
 
     /// The policy that restricts a category; `day` is asked only if there is any for it.

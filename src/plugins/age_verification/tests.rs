@@ -86,6 +86,14 @@ impl Till {
         self.send(EventType::PaymentCompleted, data)
     }
 
+    /// The time passes in which a check may still arrive.
+    fn rests(&mut self) -> &mut Self {
+        self.sent += 61;
+        let effects = self.run.advance(at("09:00:00").plus_seconds(self.sent));
+        self.take(&effects);
+        self
+    }
+
     fn cancels(&mut self, basket: &str) -> &mut Self {
         self.send(EventType::BasketCancelled, json!({"basketId": basket}))
     }
@@ -108,7 +116,7 @@ fn a_basket_is_asked_for_once_and_again_only_for_something_stricter() {
         .adds("b1", 4, "spirits")
         .adds("b1", 5, "beer");
     assert_eq!(till.prompted, [16, 18]);
-    till.checks("b1", "approved_id", 18).pays("b1");
+    till.checks("b1", "approved_id", 18).pays("b1").rests();
     assert_eq!(till.outcomes(), [(16, "approved_id"), (18, "approved_id")]);
     assert_eq!(till.alerts, []);
 }
@@ -116,7 +124,7 @@ fn a_basket_is_asked_for_once_and_again_only_for_something_stricter() {
 #[test]
 fn a_check_for_the_highest_age_makes_lower_prompts_needless() {
     let mut till = Till::new();
-    till.checks("b1", "approved_visual", 18).adds("b1", 1, "beer").adds("b1", 2, "spirits").pays("b1");
+    till.checks("b1", "approved_visual", 18).adds("b1", 1, "beer").adds("b1", 2, "spirits").pays("b1").rests();
     assert_eq!((till.prompted.len(), till.alerts.len()), (0, 0));
 }
 
@@ -124,6 +132,8 @@ fn a_check_for_the_highest_age_makes_lower_prompts_needless() {
 fn payment_without_a_check_is_an_alert_that_rests_on_item_and_payment() {
     let mut till = Till::new();
     till.adds("b1", 1, "beer").adds("b1", 2, "spirits").adds("b1", 3, "spirits").pays("b1").pays("b1");
+    assert_eq!(till.alerts, [], "the check may be on its way");
+    till.rests();
     let [record] = till.alerts.as_slice() else { panic!("{:?}", till.alerts) };
     let alert = &record.alert;
     assert_eq!((alert.rule_id.as_str(), alert.observed, alert.limit), ("age-not-verified", 0.0, 18.0));
@@ -132,13 +142,14 @@ fn payment_without_a_check_is_an_alert_that_rests_on_item_and_payment() {
     assert_eq!(record.evidence, [position(1), position(3)]);
     assert!(alert.event_ids[0].contains("item_added") && alert.event_ids[1].contains("payment"), "{alert:?}");
     assert_eq!((record.store_id.as_str(), record.employee_id.as_deref()), ("S001", Some("E7")));
+    assert_eq!(record.at, at("09:00:04"), "the time of the payment");
     assert_eq!(till.outcomes(), [(16, "not_checked"), (18, "not_checked")]);
 }
 
 #[test]
 fn a_check_for_too_low_an_age_does_not_do() {
     let mut till = Till::new();
-    till.adds("b1", 1, "beer").checks("b1", "approved_visual", 16).adds("b1", 2, "spirits").pays("b1");
+    till.adds("b1", 1, "beer").checks("b1", "approved_visual", 16).adds("b1", 2, "spirits").pays("b1").rests();
     assert_eq!(till.outcomes(), [(16, "approved_visual"), (18, "not_checked")]);
     assert_eq!((till.alerts[0].alert.observed, till.alerts[0].alert.limit), (16.0, 18.0));
 }
@@ -146,27 +157,61 @@ fn a_check_for_too_low_an_age_does_not_do() {
 #[test]
 fn the_last_outcome_of_a_check_wins() {
     let mut till = Till::new();
-    till.adds("b1", 1, "spirits").checks("b1", "refused", 18).checks("b1", "overridden", 18).pays("b1");
+    till.adds("b1", 1, "spirits").checks("b1", "refused", 18).checks("b1", "overridden", 18).pays("b1").rests();
     assert_eq!((till.outcomes(), till.alerts.len()), (vec![(18, "overridden")], 0));
     let mut till = Till::new();
-    till.adds("b1", 1, "spirits").checks("b1", "approved_id", 18).checks("b1", "refused", 18).pays("b1");
+    till.adds("b1", 1, "spirits").checks("b1", "approved_id", 18).checks("b1", "refused", 18).pays("b1").rests();
     assert_eq!((till.outcomes(), till.alerts.len()), (vec![(18, "refused")], 1));
 }
 
 #[test]
 fn what_was_taken_back_needs_no_check() {
     let mut till = Till::new();
-    till.adds("b1", 1, "spirits").voids("b1", 1, "spirits", 1).voids("b1", 1, "spirits", 1).pays("b1");
+    till.adds("b1", 1, "spirits").voids("b1", 1, "spirits", 1).voids("b1", 1, "spirits", 1).pays("b1").rests();
     assert_eq!((till.outcomes(), till.alerts.len()), (vec![(18, "pending")], 0));
-    till.adds("b2", 1, "spirits").voids("b2", 1, "spirits", 1).pays("b2");
+    till.adds("b2", 1, "spirits").voids("b2", 1, "spirits", 1).pays("b2").rests();
     assert_eq!(till.alerts.len(), 1);
 }
 
 #[test]
-fn a_check_that_comes_after_the_payment_decides_the_prompt_but_leaves_the_alert() {
+fn a_check_that_was_overtaken_by_the_payment_prevents_the_alert() {
     let mut till = Till::new();
-    till.adds("b1", 1, "beer").pays("b1").checks("b1", "approved_id", 16).adds("b1", 2, "spirits");
-    assert_eq!((till.outcomes(), till.alerts.len(), till.prompted.len()), (vec![(16, "approved_id")], 1, 1));
+    till.adds("b1", 1, "beer").pays("b1");
+    let check = json!({"basketId": "b1", "employeeId": "E7", "outcome": "approved_id", "minimumAge": 16});
+    let overtaken = event("S001/T0001", EventType::AgeChecked, at("09:00:02"), &check);
+    let effects = till.run.apply(&overtaken);
+    till.take(&effects);
+    till.rests();
+    assert_eq!((till.outcomes(), till.alerts.len()), (vec![(16, "approved_id")], 0));
+}
+
+#[test]
+fn a_check_after_the_payment_decides_the_prompt_but_does_not_prevent_the_alert() {
+    for grace in [0, 60] {
+        let mut till = Till::with({
+            let mut settings = laws();
+            settings["graceSeconds"] = grace.into();
+            settings
+        });
+        till.adds("b1", 1, "beer").pays("b1");
+        assert_eq!(till.alerts.len(), usize::from(grace == 0));
+        till.checks("b1", "approved_id", 16).adds("b1", 2, "spirits").rests();
+        assert_eq!((till.outcomes(), till.alerts.len(), till.prompted.len()), (vec![(16, "approved_id")], 1, 1));
+    }
+}
+
+#[test]
+fn neither_cancelling_nor_voiding_nor_further_baskets_undo_what_was_paid_unchecked() {
+    let mut till = Till::new();
+    till.adds("b1", 1, "beer").pays("b1").voids("b1", 1, "beer", 2).cancels("b1").rests();
+    assert_eq!(till.alerts.len(), 1);
+    till.adds("b2", 1, "beer").pays("b2");
+    for basket in 0..16 {
+        till.adds(&format!("c{basket}"), 1, "beer");
+    }
+    assert_eq!(till.alerts.len(), 2);
+    till.rests();
+    assert_eq!(till.alerts.len(), 2);
 }
 
 #[test]
@@ -177,9 +222,10 @@ fn baskets_do_not_mix_and_a_cancelled_one_is_forgotten() {
         .checks("b2", "approved_id", 16)
         .cancels("b1")
         .pays("b1")
-        .pays("b2");
+        .pays("b2")
+        .rests();
     assert_eq!((till.prompted.as_slice(), till.alerts.len()), ([16, 16].as_slice(), 0));
-    till.checks("b9", "refused", 18).pays("b9");
+    till.checks("b9", "refused", 18).pays("b9").rests();
     assert_eq!(till.alerts.len(), 0);
 }
 
@@ -227,6 +273,7 @@ fn wrong_settings_name_their_fields() {
     assert_eq!(policy(json!({"minimumAge": 18})), ["policies[0].category"]);
     assert_eq!(policy(json!({"category": "a", "minimumAge": 100})), ["policies[0].minimumAge"]);
     assert_eq!(policy(json!({"category": "a", "challengeAge": 17})), ["policies[0].challengeAge"]);
+    assert_eq!(wrong(json!({"graceSeconds": 3601})), ["graceSeconds"]);
     let same = json!({"category": "a"});
     assert_eq!(wrong(json!({"policies": [same, same]})), ["policies[1].effectiveFrom"]);
     for unreadable in [json!({"category": "a", "age": 18}), json!({"effectiveFrom": "2026-02-30"})] {
@@ -244,12 +291,12 @@ fn too_many_lines_and_baskets_keep_the_strictest_and_the_latest() {
     for line in 0..200 {
         till.voids("b1", line, "beer", 2);
     }
-    till.pays("b1");
+    till.pays("b1").rests();
     assert_eq!(till.alerts.iter().map(|record| record.alert.limit).collect::<Vec<_>>(), [18.0]);
     for basket in 0..40 {
         till.adds(&format!("c{basket}"), 1, "beer");
     }
-    till.pays("c0").pays("c39");
+    till.pays("c0").pays("c39").rests();
     assert_eq!(till.alerts.len(), 2);
 }
 
@@ -288,7 +335,7 @@ proptest! {
         }
         prop_assert!(till.prompted.len() <= 2 && till.prompted.is_sorted());
         let needed = held.values().copied().max().unwrap_or(0);
-        till.pays("b1");
+        till.pays("b1").rests();
         prop_assert_eq!(till.alerts.len() == 1, needed > passed);
         prop_assert!(till.run.stored_bytes() < 4_000);
     }
