@@ -97,7 +97,16 @@ pub fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "the one place where a command's error reaches its user")]
 fn print_error(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", sentence(error));
+}
+
+/// The error with what caused it, as far as its text does not say so already.
+fn sentence(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match text.as_str() {
+        "" => cause,
+        known if known.contains(&cause) => text,
+        _ => format!("{text}: {cause}"),
+    })
 }
 
 /// Completes at Ctrl-C or SIGTERM.
@@ -120,5 +129,23 @@ pub async fn stop_signal() {
     #[cfg(not(unix))]
     {
         let _ = tokio::signal::ctrl_c().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+    use crate::app::StartError;
+    use crate::bus::BusError;
+
+    #[test]
+    fn a_person_reads_each_cause_once() {
+        let taken = StartError::Bus(BusError::Unavailable("the disk is full".to_owned()));
+        let text = sentence(&anyhow::Error::from(taken).context("serve"));
+        assert_eq!((text.starts_with("serve: bus: "), text.matches("the disk is full").count()), (true, 1), "{text}");
+        let plain = Err::<(), _>(std::io::Error::other("no such file")).context("--labels");
+        assert_eq!(sentence(&plain.unwrap_err()), "--labels: no such file");
     }
 }

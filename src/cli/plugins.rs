@@ -91,7 +91,8 @@ async fn call(
         return Ok(body);
     }
     let mut lines = vec![body["detail"].as_str().unwrap_or(status.as_str()).to_owned()];
-    for error in body["errors"].as_array().into_iter().flatten() {
+    // A single field is what the first line says already.
+    for error in body["errors"].as_array().filter(|errors| errors.len() > 1).into_iter().flatten() {
         let text = |key: &str| error[key].as_str().unwrap_or_default();
         lines.push(format!("  {}: {}", text("field"), text("message")));
     }
@@ -208,6 +209,19 @@ mod tests {
         let mut patch = Map::new();
         put(&mut patch, &current, path, value)?;
         Ok(Value::Object(patch))
+    }
+
+    #[test]
+    fn the_server_may_be_named_before_and_behind_the_action() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            plugins: PluginsArgs,
+        }
+        for line in [["p", "--url", "http://x", "off", "a"], ["p", "off", "a", "--url", "http://x"]] {
+            let read = <Line as clap::Parser>::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(read.plugins.server.url, "http://x");
+        }
     }
 
     #[test]

@@ -5,14 +5,14 @@ use reqwest::Url;
 
 use super::usage;
 
-/// Which server, and who asks.
+/// Which server, and who asks; before or behind the name of a subcommand.
 #[derive(Debug, Args)]
 pub(super) struct ServerArgs {
     /// Address of the server
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "TILLSTREAM_URL")]
+    #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:8080", env = "TILLSTREAM_URL")]
     pub(super) url: String,
     /// Token, where the server has tokens configured
-    #[arg(long, value_name = "TOKEN", env = "TILLSTREAM_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, value_name = "TOKEN", env = "TILLSTREAM_TOKEN", hide_env_values = true)]
     pub(super) token: Option<String>,
 }
 

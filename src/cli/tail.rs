@@ -183,7 +183,7 @@ fn line(item: &Value, colour: bool) -> String {
     let kind = text(&item["kind"]);
     let at = text(event.get("time").unwrap_or(&item["at"]));
     let source = text(event.get("source").unwrap_or(&Value::Null));
-    let about = event.get("subject").map_or_else(|| source.clone(), &text);
+    let about = event.get("subject").or_else(|| event.get("terminal")).map_or_else(|| source.clone(), &text);
     let terminal = about.rsplit('/').next().unwrap_or_default().to_owned();
     let name = event.get("type").map_or_else(|| kind.clone(), &text);
     let data = event.get("data").unwrap_or(event);
@@ -191,7 +191,7 @@ fn line(item: &Value, colour: bool) -> String {
         .as_object()
         .into_iter()
         .flatten()
-        .filter(|(key, _)| event.get("data").is_some() || !matches!(key.as_str(), "id" | "at"))
+        .filter(|(key, _)| event.get("data").is_some() || !matches!(key.as_str(), "id" | "at" | "terminal"))
         .filter_map(|(key, value)| match value {
             Value::String(text) => Some(format!("{key}={}", printable(text))),
             Value::Number(_) | Value::Bool(_) => Some(format!("{key}={value}")),
@@ -236,6 +236,9 @@ mod tests {
             line(&item, false),
             "2026-01-05T06:00:00Z T7       pos.basket.item_added productId=P1 quantity=2 tags[2]"
         );
+        let call = json!({"seq": 2, "kind": "http", "at": "2026-01-05T06:00:02.000Z", "event": {
+            "service": "customers", "id": "c1", "terminal": "/stores/S1/terminals/T7", "path": "C7", "status": 200}});
+        assert_eq!(line(&call, false), "2026-01-05T06:00:02.000Z T7       http service=customers path=C7 status=200");
     }
 
     #[test]
