@@ -125,7 +125,11 @@ pub(super) async fn checks(state: &AppState) -> Vec<Check> {
     if has(Role::Processor) && unready.iter().all(|(part, _)| *part != "processor") {
         checks.push(Check::new("processor", Condition::Ok, None));
     }
-    checks.extend(unready.into_iter().map(|(part, why)| Check::new(part, Condition::Failed, Some(why))));
+    for (part, why) in unready {
+        // What the work came across says more than whether the part answers.
+        checks.retain(|check| check.name != part);
+        checks.push(Check::new(part, Condition::Failed, Some(why)));
+    }
     let delivery = state.processes.delivery();
     checks.extend(delivery.relay.as_ref().map(|relay| relay_check(&relay.figures())));
     checks.extend(delivery.dispatcher.as_ref().map(|dispatcher| dispatcher_check(&dispatcher.figures())));

@@ -115,6 +115,9 @@ async fn while_the_disk_of_the_store_is_full_events_wait_on_the_bus() {
     let (status, body) = process.get("/health/ready").await;
     assert_eq!(status, 503);
     assert!(body.to_string().contains("full"), "{body}");
+    let checks = body["checks"].as_array().expect("checks");
+    let of_store: Vec<_> = checks.iter().filter(|check| check["name"] == "store").map(|check| &check["ok"]).collect();
+    assert_eq!(of_store, [false], "one word on each part: {body}");
     disk.make_room();
     all_decided(&shop, process, next * BATCH).await;
 }
