@@ -2,7 +2,7 @@
 import { html, render, useEffect, useState } from './lib/html.js';
 import './lib/keys.js';
 import { href, route } from './lib/router.js';
-import { Empty, ProblemBox } from './ui/parts.js';
+import { Empty, PageHead, ProblemBox } from './ui/parts.js';
 import { Shell } from './ui/shell.js';
 
 const LOADERS = {
@@ -27,7 +27,7 @@ function Page() {
     if (!known) return;
     LOADERS[name]().then((module) => setLoaded({ name, Page: module.default }), (problem) => setLoaded({ name, problem }));
   }, [name]);
-  if (!known) return html`<${Empty} title="There is no such page"><a href=${href(['plugins'])}>Go to the plugins</a><//>`;
+  if (!known) return html`<${PageHead} title="There is no such page" /><${Empty} title=${`Nothing is called “${path.join('/')}”`}><a href=${href(['plugins'])}>Go to the plugins</a><//>`;
   if (loaded.name !== name) return html`<p class="muted">Loading…</p>`;
   if (loaded.problem) return html`<${ProblemBox} problem=${loaded.problem} retry=${() => location.reload()} />`;
   return html`<${loaded.Page} key=${path.join('/')} path=${path.slice(1)} query=${query} />`;

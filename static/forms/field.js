@@ -3,7 +3,7 @@ import { html, useContext } from '../lib/html.js';
 import { words } from '../lib/names.js';
 import { ChecksField, ChipsField } from './chips.js';
 import { FormContext } from './context.js';
-import { Frame, FieldErrors } from './frame.js';
+import { FieldErrors, Frame, Help } from './frame.js';
 import { HoursField } from './hours.js';
 import { ListField } from './lists.js';
 import { BooleanField, EnumField, JsonField, NumberField, TextField } from './scalars.js';
@@ -68,7 +68,7 @@ function WordsOrText(props) {
   const options = [...(nullable || !form ? [['', 'Nothing']] : []), ['list', 'These'], ['text', 'An expression']];
   const choose = (event) => onChange({ list: [], text: '' }[event.currentTarget.value] ?? null);
   return html`<div class="field wide"><label for=${`${path}--form`}>${label}</label>
-    ${schema.description && html`<div class="field-help">${schema.description}</div>`}
+    ${schema.description && html`<div class="field-help"><${Help} text=${schema.description} /></div>`}
     <select id=${`${path}--form`} class="narrow" value=${form} onChange=${choose}>${options.map(([id, what]) => html`<option key=${id} value=${id} selected=${id === form}>${what}</option>`)}</select>
     ${form === 'list' && html`<${ChipsField} ...${props} label=${`${label}: these`} name="eventTypes" schema=${list} nullable=${false} />`}
     ${form === 'text' && html`<${TextField} ...${props} label=${`${label}: expression`} schema=${text} nullable=${false} multiline />`}

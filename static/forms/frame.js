@@ -13,6 +13,9 @@ export function useControl(path) {
   };
 }
 
+/** Help as the schema has it: what stands between backticks is code. */
+export const Help = ({ text }) => String(text).split('`').map((part, at) => (at % 2 ? html`<code>${part}</code>` : part));
+
 /** The messages beside a field. */
 export function FieldErrors({ path, deep = false }) {
   const errors = useErrors(path, deep);
@@ -23,7 +26,7 @@ export function FieldErrors({ path, deep = false }) {
 export function Frame({ path, label, help, hint, group = false, children, wide = false, deep = false }) {
   const invalid = useErrors(path, deep).length > 0;
   const body = html`${children}
-    <div id=${`${path}--help`} class="field-help">${hint && html`<span class="hint">${hint}</span>`}${help}</div>
+    <div id=${`${path}--help`} class="field-help">${hint && html`<span class="hint">${hint}</span>`}${help && html`<${Help} text=${help} />`}</div>
     <${FieldErrors} path=${path} deep=${deep} />`;
   const names = `field${wide || group ? ' wide' : ''}${invalid ? ' invalid' : ''}`;
   return group

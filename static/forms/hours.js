@@ -22,7 +22,7 @@ function Day({ path, id, name, span, onChange, copyDown }) {
       ? html`<span class="span"><input type="time" aria-label=${`${name} from`} data-day=${`${id}-from`} value=${from} onInput=${(e) => onChange(`${e.currentTarget.value}-${to}`)} />
           <span aria-hidden="true">to</span>
           <input type="time" aria-label=${`${name} to`} data-day=${`${id}-to`} value=${to} onInput=${(e) => onChange(`${from}-${e.currentTarget.value}`)} />
-          ${night && html`<span class="muted">next day</span>`}</span>`
+          ${night && html`<span class="muted">${from === '00:00' && to === '00:00' ? 'all day' : 'next day'}</span>`}</span>`
       : html`<span class="muted">closed</span>`}
     ${copyDown && open && html`<button type="button" class="small quiet" onClick=${copyDown} title="Use these hours for every day below">Copy down</button>`}
     <${FieldErrors} path=${`${path}.${id}`} />

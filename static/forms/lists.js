@@ -5,7 +5,7 @@ import { Icon } from '../ui/icons.js';
 import { Badge, severityTone } from '../ui/parts.js';
 import { FormContext, useErrors, useHasErrorInside } from './context.js';
 import { Field } from './field.js';
-import { FieldErrors } from './frame.js';
+import { FieldErrors, Help } from './frame.js';
 import { blank, isMoney, resolve } from './schema.js';
 
 const singular = (name) => words(name).toLowerCase().replace(/ies$/, 'y').replace(/s$/, '');
@@ -19,6 +19,11 @@ function Summary({ item, index }) {
     return html`<b>${name || id}</b>${severity && html` <${Badge} tone=${severityTone(severity)}>${severity}<//>`}
       ${status && status !== 'active' && html` <${Badge}>${status}<//>`}${name && id && html` <span class="muted mono">${id}</span>`}
       ${limit !== undefined && html` <span class="muted">limit ${isMoney('limit', item) && Number.isFinite(limit) ? (limit / 100).toFixed(2) : limit}</span>`}`;
+  }
+  if (item.category && item.minimumAge !== undefined) {
+    const { category, jurisdiction, minimumAge, challengeAge, effectiveFrom } = item;
+    const rest = [jurisdiction && jurisdiction !== '*' ? jurisdiction : 'elsewhere', minimumAge === 0 ? 'no check' : `from ${minimumAge}`, challengeAge && `document below ${challengeAge}`, effectiveFrom > '1970-01-01' && `since ${effectiveFrom}`];
+    return html`<span>${category}</span><span class="muted"> · ${rest.filter(Boolean).join(' · ')}</span>`;
   }
   const parts = Object.entries(item).filter(([, value]) => value !== null && value !== '' && typeof value !== 'object' || (Array.isArray(value) && value.length && typeof value[0] === 'string'));
   return parts.length ? parts.slice(0, 4).map(([key, value], at) => html`<span key=${key} class=${at ? 'muted' : ''}>${key === 'recommend' ? ' → ' : at ? ' · ' : ''}${text(value)}</span>`) : html`<b>New</b>`;
@@ -80,7 +85,7 @@ export function ListField({ path, name, label, schema, value, onChange }) {
   };
   return html`<fieldset class=${invalid ? 'field wide invalid' : 'field wide'} id=${path}>
     <legend>${label} <span class="muted">${items.length}</span></legend>
-    ${schema.description && html`<div class="field-help">${schema.description}</div>`}
+    ${schema.description && html`<div class="field-help"><${Help} text=${schema.description} /></div>`}
     <ol class="items">${items.map((item, index) => html`<${Item} key=${keys.list[index]} path=${`${path}[${index}]`} index=${index} total=${items.length} name=${name}
       schema=${itemSchema} item=${item} fresh=${keys.list[index] === freshId}
       onChange=${(next) => change(items.with(index, next), keys.list)}

@@ -64,6 +64,10 @@ export function summary(event) {
   const d = event?.data ?? {};
   const tail = event?.type ?? '';
   if (typeof event?.active === 'boolean') return `${event.active ? 'on' : 'off'}, revision ${event.revision}, by ${event.actor}`;
+  if (event?.service) {
+    const outcome = [event.status ?? event.error, event.attempts > 1 && `${event.attempts} attempts`, event.cached ? 'from the cache' : `${event.durationMs} ms`];
+    return [`${event.service} ${event.path}`, ...outcome].filter(Boolean).join(' · ');
+  }
   if (event?.topic && event.offset !== undefined) return [event.field, event.message].filter(Boolean).join(' ');
   if (tail.endsWith('item_added') || tail.endsWith('item_voided')) {
     return `${d.quantity} × ${d.description ?? d.productId} · ${money(lineAmount(d), d.currency)}`;

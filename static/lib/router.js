@@ -1,10 +1,19 @@
 // Hash routing: `#/plugins/fraud-detection?tab=history` becomes `{path: ['plugins', …], query: {tab: …}}`.
 import { signal } from './html.js';
 
+/** An address that somebody typed may hold anything. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function parse() {
   const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
   return {
-    path: path.split('/').filter(Boolean).map(decodeURIComponent),
+    path: path.split('/').filter(Boolean).map(decoded),
     query: Object.fromEntries(new URLSearchParams(query)),
   };
 }

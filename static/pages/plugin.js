@@ -60,7 +60,8 @@ export function PluginPage({ name, tab = 'settings' }) {
 
 function Editor({ path, loaded, etag, tab, onSaved }) {
   const { data: stores } = useResource('/api/stores');
-  const suggestions = useMemo(() => suggest(loaded, stores), [loaded.revision, stores]);
+  const { data: plugins } = useResource('/api/plugins');
+  const suggestions = useMemo(() => suggest(plugins?.items ?? [], stores), [plugins, stores]);
   const save = (_draft, patch, tag, reason) => request('PATCH', path, {
     body: { ...patch, ...(reason ? { reason } : {}) },
     headers: { 'If-Match': tag, 'Content-Type': 'application/merge-patch+json' },
@@ -81,16 +82,16 @@ function Editor({ path, loaded, etag, tab, onSaved }) {
     <${SaveBar} editing=${editing} />`;
 }
 
-/** Words to choose from, by the key that they are for. */
-function suggest({ settings }, stores) {
+/** Words to choose from, by the key that they are for: categories are those that some plugin's settings name already. */
+function suggest(plugins, stores) {
   const known = stores?.stores ?? {};
-  const categories = new Set(['alcohol', 'tobacco', 'dairy', 'bakery', 'produce', 'meat', 'household', 'beverages']);
-  for (const policy of settings?.policies ?? []) categories.add(policy.category);
+  const named = ({ settings = {}, eligibility = {} }) => [eligibility, ...(settings.pairings ?? []), ...(settings.policies ?? [])].flatMap(({ category = [], categories = [] }) => [category, categories].flat());
+  const categories = [...new Set(plugins.flatMap(named))].filter(Boolean).sort();
   return {
     eventTypes: EVENT_TYPES,
     stores: Object.keys(known),
-    categories: [...categories],
-    category: [...categories],
+    categories,
+    category: categories,
     jurisdiction: [...new Set(Object.values(known).map((store) => store.jurisdiction).filter(Boolean))],
   };
 }

@@ -68,17 +68,21 @@ function useTill(terminal) {
   return { till: till.current, problem };
 }
 
-/** The tills that were heard of lately. */
-function useTerminals() {
+/** What was heard of lately: the tills with their stores, and what products are called, as far as some till has said so. */
+function useHeard() {
   const { data } = useResource('/api/events', { limit: 500 }, { pollMs: 20000 });
-  return useMemo(() => {
+  const products = useRef(new Map());
+  const terminals = useMemo(() => {
     const found = new Map();
     for (const item of data?.items ?? []) {
-      const { store, terminal } = place(item.event ?? item);
+      const event = item.event ?? item;
+      const { store, terminal } = place(event);
       if (terminal && store) found.set(terminal, store);
+      if (event.data?.description) products.current.set(event.data.productId, event.data.description);
     }
     return [...found].sort(([a], [b]) => a.localeCompare(b));
   }, [data]);
+  return { terminals, products: products.current };
 }
 
 function Basket({ basket, currency }) {
@@ -94,7 +98,7 @@ function Basket({ basket, currency }) {
     ${basket.payments.map((paid) => html`<p key=${paid.paymentId} class="muted">Paid ${money(paid.amount, paid.currency)} by ${paid.method}</p>`)}`;
 }
 
-function Side({ till }) {
+function Side({ till, products }) {
   const { customer, suggestions, age, alerts } = till;
   const name = customer?.details?.greeting ?? (customer?.details?.name ? `Hello, ${customer.details.name}` : customer?.id);
   return html`<div class="till-side" aria-live="polite">
@@ -105,13 +109,13 @@ function Side({ till }) {
       ${customer.failed && html`<p class="muted">The customer system has nothing to say about ${customer.id}.</p>`}
       ${customer.details && html`<dl class="facts">${Object.entries(customer.details).filter(([key]) => key !== 'greeting').map(([key, value]) => html`<dt key=${key}>${words(key)}</dt><dd>${typeof value === 'object' ? JSON.stringify(value) : String(value)}</dd>`)}</dl>`}</section>`}
     <section class="card"><h2>Suggest</h2>
-      ${suggestions.length ? suggestions.map((one) => html`<div class="suggestion" key=${one.productId}><b>${one.productId}</b><span class="muted">${one.reason}</span></div>`) : html`<p class="muted">Nothing at the moment.</p>`}</section>
+      ${suggestions.length ? suggestions.map((one) => html`<div class="suggestion" key=${one.productId}><b>${products.get(one.productId) ?? one.productId}</b><span class="muted">${one.reason}</span></div>`) : html`<p class="muted">Nothing at the moment.</p>`}</section>
     ${alerts.length > 0 && html`<section class="card till-alert"><h2>Alerts at this till</h2>${alerts.map((one) => html`<p key=${one.id}><${Badge} tone=${severityTone(one.severity)}>${one.severity}<//> <a href=${href(['alerts', one.id])}>${one.message}</a></p>`)}</section>`}
   </div>`;
 }
 
 export default function Terminal({ query }) {
-  const terminals = useTerminals();
+  const { terminals, products } = useHeard();
   const terminal = query.terminal ?? terminals[0]?.[0] ?? '';
   const { till, problem } = useTill(terminal);
   const currency = till.basket?.lines[0]?.currency ?? till.basket?.totals?.currency;
@@ -121,6 +125,6 @@ export default function Terminal({ query }) {
     <div class="filters"><${Filter} label="Till" value=${terminal} width="wide" options=${options} onChange=${(value) => setQuery({ terminal: value })} />
       ${terminal && html`<p class="muted">${till.employee ? html`<b>${till.employee}</b> is logged in` : 'Nobody is known to be logged in'} · last event ${ago(till.last)}</p>`}</div>
     <${ProblemBox} problem=${problem} />
-    ${terminal ? html`<div class="till"><section class="card" aria-label="Basket"><${Basket} basket=${till.basket} currency=${currency} /></section><${Side} till=${till} /></div>`
+    ${terminal ? html`<div class="till"><section class="card" aria-label="Basket"><${Basket} basket=${till.basket} currency=${currency} /></section><${Side} till=${till} products=${products} /></div>`
       : html`<${Empty} title="No till has been heard of yet">Start one, or a rig that plays one.<//>`}`;
 }

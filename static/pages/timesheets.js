@@ -68,6 +68,7 @@ export default function TimeSheets({ query }) {
     </div>
     <${ProblemBox} problem=${wrong ?? list.error} retry=${wrong ? undefined : list.reload} />
     <h2 class="section-title">Totals</h2>
+    <p class="muted">Hours count once a session has ended.</p>
     <${Totals} span=${span} groupBy=${groupBy} />
     <h2 class="section-title">Sessions</h2>
     ${!list.loading && list.items.length === 0
