@@ -71,6 +71,19 @@ test('the limit of a fraud rule is changed by form and survives a reload', async
   await page.finish();
 });
 
+test('a law reads as a sentence, its help has no marks of a programmer, and categories that are in use are proposed', async () => {
+  const page = await open('plugins/age-verification');
+  const first = field(page, 'settings.policies[0]');
+  await first.locator('summary', { hasText: /^beer · DE · from 16 · document below 25 · since 2020-01-01$/ }).click();
+  assert.ok(!(await page.locator('main').innerText()).includes('`'), 'no backticks');
+  assert.equal(await page.locator('main .field-help code', { hasText: 'DE' }).count() > 0, true);
+  const proposed = page.locator('[id="settings.policies[0].category--list"] option');
+  await eventually(async () => (await proposed.count()) > 3, 'categories are proposed');
+  const values = await proposed.evaluateAll((options) => options.map((one) => one.value));
+  assert.ok(values.includes('wine') && values.includes('meat'), `${values}`);
+  await page.finish();
+});
+
 test('a pairing is added, moved and removed by form', async (t) => {
   const before = await restored(t, 'purchase-recommender');
   const at = before.settings.pairings.length;

@@ -16,6 +16,16 @@ for (const name of PAGES) {
   });
 }
 
+for (const address of ['nothing-like-it', '%E0%A4%A']) {
+  test(`the address ${address} leads to a page that says so`, async () => {
+    const page = await open(address);
+    await page.locator('h1', { hasText: 'There is no such page' }).waitFor();
+    await page.getByRole('link', { name: 'Go to the plugins' }).click();
+    await page.locator('[data-plugin]').first().waitFor();
+    await page.finish();
+  });
+}
+
 test('the server sends a policy that allows no inline code', async () => {
   const page = await open('plugins');
   const policy = await page.evaluate(() => fetch('/').then((response) => response.headers.get('content-security-policy')));
