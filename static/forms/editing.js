@@ -4,7 +4,16 @@ import { Problem, request } from '../lib/api.js';
 import { pathWords, words } from '../lib/names.js';
 import { setGuard } from '../lib/router.js';
 import { toast } from '../lib/toast.js';
+import { focusField } from './context.js';
 import { applyPatch, changes, mergePatch } from './patch.js';
+
+/** Shows what stands in the way of saving: the first wrong field, or, where that is on another tab, the list of all of them. */
+function lead(errors) {
+  if (errors.length) focusField(errors[0].field);
+  const focused = document.activeElement;
+  if (errors.length && focused?.matches('input, select, textarea, summary, button:not([data-save])') && focused.checkVisibility()) return;
+  document.querySelector('[data-error-summary], .conflict, main .problem')?.scrollIntoView({ block: 'center' });
+}
 
 /**
  * Edits `base` (JSON). `save(draft, patch, etag)` sends it and resolves to `{data, etag}`; `pick(data)` gives the part
@@ -18,6 +27,7 @@ export function useEditing({ path, loaded, etag, pick, save, checks, onSaved }) 
   const [problem, setProblem] = useState(null);
   const [conflict, setConflict] = useState(null);
   const [busy, setBusy] = useState(false);
+  const [refusals, setRefusals] = useState(0);
   const patch = useMemo(() => mergePatch(base, draft), [base, draft]);
   const dirty = patch !== undefined;
 
@@ -25,6 +35,10 @@ export function useEditing({ path, loaded, etag, pick, save, checks, onSaved }) 
     setGuard({ isDirty: () => dirty, question: 'There are changes that are not saved. Leave them?' });
     return () => setGuard(null);
   }, [dirty]);
+
+  useEffect(() => {
+    if (refusals) lead(errors);
+  }, [refusals]);
 
   const adopt = (data, nextTag) => {
     const next = pick(data);
@@ -45,6 +59,7 @@ export function useEditing({ path, loaded, etag, pick, save, checks, onSaved }) 
     const found = checks(draft);
     setErrors(found);
     setProblem(null);
+    if (found.length) setRefusals((count) => count + 1);
     if (found.length || busy) return false;
     setBusy(true);
     try {
@@ -60,6 +75,7 @@ export function useEditing({ path, loaded, etag, pick, save, checks, onSaved }) 
         setConflict({ theirs: pick(data), data, etag: theirs });
       } else if (error.errors.length) setErrors(error.errors);
       else setProblem(error);
+      setRefusals((count) => count + 1);
       return false;
     } finally {
       setBusy(false);
@@ -119,9 +135,10 @@ export function SaveBar({ editing, reasonLabel = 'Reason (optional)' }) {
     event?.preventDefault();
     if (await editing.submit(reason)) setReason('');
   };
+  const wrong = editing.errors.length;
   const many = editing.dirty ? changes(editing.base, editing.draft).length : 0;
   return html`<form class=${editing.dirty ? 'save-bar dirty' : 'save-bar'} onSubmit=${save} noValidate>
-    <span class="grow" aria-live="polite">${editing.dirty ? `${many} ${many === 1 ? 'change' : 'changes'} not saved` : 'Everything is saved'}</span>
+    <span class="grow" aria-live="polite">${editing.dirty ? `${many} ${many === 1 ? 'change' : 'changes'} not saved${wrong ? ` · ${wrong === 1 ? 'one field is' : `${wrong} fields are`} wrong` : ''}` : 'Everything is saved'}</span>
     ${editing.dirty && reasonLabel && html`<input type="text" class="reason" aria-label=${reasonLabel} placeholder=${reasonLabel} value=${reason} onInput=${(e) => setReason(e.currentTarget.value)} />`}
     <button type="button" disabled=${!editing.dirty || editing.busy} onClick=${editing.reset}>Undo</button>
     <button class="primary" data-save disabled=${!editing.dirty || editing.busy}>${editing.busy ? 'Saving…' : 'Save'}</button>

@@ -14,7 +14,8 @@ export const EVENT_TYPES = [
 /** `idleSeconds` or `logged_in` to `Idle seconds`, `Logged in`. */
 export function words(key) {
   const text = String(key).replace(/([a-z0-9])([A-Z])/g, '$1 $2').replace(/[_-]+/g, ' ').toLowerCase()
-    .replace(/\bids\b/g, 'IDs').replace(/\bid\b/g, 'ID').replace(/\bms\b/g, '(ms)').trim();
+    .replace(/\bids\b/g, 'IDs').replace(/\bid\b/g, 'ID').replace(/\bms\b/g, '(ms)')
+    .replace(/\bjson\b/g, 'JSON').replace(/\butf8\b/g, 'UTF-8').trim();
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 

@@ -34,10 +34,28 @@ test('a number that is out of range is refused beside its field, and the old one
   await page.click('[data-save]');
   await page.locator('[data-error-for="settings.idleSeconds"]:not(:empty)').waitFor();
   assert.equal(await idle.getAttribute('aria-invalid'), 'true');
+  assert.equal(await page.evaluate(() => document.activeElement.id), 'settings.idleSeconds', 'whoever saves is led to what is wrong');
+  await page.locator('.save-bar', { hasText: 'one field is wrong' }).waitFor();
   await idle.fill('soon');
   await page.click('[data-save]');
   await page.locator('[data-error-for="settings.idleSeconds"]', { hasText: 'number' }).waitFor();
   assert.deepEqual((await pluginOf('employee-time-tracker')).settings, before.settings);
+  await page.finish();
+});
+
+test('a wrong field that is folded away and out of sight is opened and shown', async () => {
+  const page = await open('plugins/fraud-detection');
+  await page.locator('[id="settings.rules[0]"] summary').first().click();
+  const limit = field(page, 'settings.rules[0].limit');
+  await limit.fill('much');
+  await page.locator('[id="settings.rules[0]"] summary').first().click();
+  await page.evaluate(() => scrollTo(0, document.body.scrollHeight));
+  await page.click('[data-save]');
+  await page.locator('[data-error-for="settings.rules[0].limit"]:not(:empty)').waitFor();
+  await eventually(() => page.evaluate(() => {
+    const { top, bottom } = document.activeElement.getBoundingClientRect();
+    return document.activeElement.id === 'settings.rules[0].limit' && top > 0 && bottom < innerHeight;
+  }), 'the field has the focus and is in sight');
   await page.finish();
 });
 
