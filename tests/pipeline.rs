@@ -17,6 +17,8 @@ mod disk_full;
 mod duplicates;
 #[path = "pipeline/external.rs"]
 mod external;
+#[path = "pipeline/external_manifests.rs"]
+mod external_manifests;
 #[path = "pipeline/external_vectors.rs"]
 mod external_vectors;
 mod oracle;
