@@ -86,3 +86,25 @@ test('the recommender tells how often what it recommended was taken up', async (
   assert.ok(items[0].made >= items.at(-1).made, 'those made most often come first');
   await page.finish();
 });
+
+test('names of any length stay on the page', async () => {
+  const long = (name) => `${name}-${'x'.repeat(90)}`;
+  const event = (type, data) => ({
+    specversion: '1.0', id: randomUUID(), source: `/stores/S001/terminals/${long('T')}`, type, time: new Date().toISOString(),
+    data: { employeeId: long('E'), basketId: long('B'), ...data },
+  });
+  const item = { line: 1, productId: long('P'), description: long('Wine'), category: 'wine', quantity: 1, unitPrice: 99999999, currency: 'EUR' };
+  const events = [event('pos.basket.item_added', item), event('pos.customer.identified', { customerId: long('C') })];
+  await api('/api/events', { method: 'POST', headers: { 'Content-Type': 'application/cloudevents-batch+json' }, body: events });
+  await eventually(async () => (await api(`/api/timesheets?limit=1&employeeId=${long('E')}`)).items.length, 'the session is there');
+  for (const [hash, shown] of [[`terminal?terminal=${long('T')}`, long('C')], [`timesheets?employeeId=${long('E')}`, long('T')]]) {
+    const page = await open(hash);
+    await page.locator('main', { hasText: shown }).waitFor();
+    for (const width of [1280, 390]) {
+      await page.setViewportSize({ width, height: 800 });
+      const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      assert.ok(overflow <= 0, `${hash} is ${overflow} pixels too wide at ${width}`);
+    }
+    await page.finish();
+  }
+});
