@@ -66,6 +66,9 @@ pub enum StartError {
     /// The store cannot be used.
     #[error("store: {0}")]
     Store(#[from] StoreError),
+    /// A database server refuses what is configured, or the store is not one for this bus or this version.
+    #[error("store: {0}")]
+    Database(String),
     /// `plugins.yaml` is wrong.
     #[error("{0}")]
     Defaults(#[from] DefaultsError),
@@ -124,7 +127,7 @@ impl App {
             None => open_bus(&config).await?,
         };
         let store = open_store(&config).await?;
-        store.bind_bus(&bus.identity(), bus.partitions()).await?;
+        store.bind_bus(&bus.identity(), bus.partitions()).await.map_err(not_for_us)?;
         let roles = if options.roles.is_empty() { Role::ALL.to_vec() } else { options.roles };
         let is_shared = bus.is_shared() && store.is_shared();
         let status = Arc::new(Status::new(roles.clone()));
@@ -315,5 +318,17 @@ async fn open_kafka(config: &Config) -> Result<Arc<dyn Bus>, BusError> {
 async fn open_store(config: &Config) -> Result<Store, StartError> {
     let StoreConfig { url, migrate, writers, readers, keep: _ } = &config.store;
     let options = StoreOptions { migrate: *migrate, writers: *writers, readers: *readers };
-    Ok(Store::open_with(&url.to_text(), options).await?)
+    let url = url.to_text();
+    let opened = Store::open_with(&url, options).await;
+    // Of a file it is the machine that is at fault: somebody else uses it, or the disk is not there.
+    let is_file = url.starts_with("sqlite:");
+    opened.map_err(|error| if is_file { error.into() } else { not_for_us(error) })
+}
+
+/// What a person must put right in the configuration or on the server, before another start can do better.
+fn not_for_us(error: StoreError) -> StartError {
+    match error {
+        StoreError::Misconfigured(why) => StartError::Database(why),
+        other => other.into(),
+    }
 }

@@ -1,5 +1,7 @@
 //! Who changed what, when and why.
 
+use std::sync::OnceLock;
+
 use super::Store;
 use super::connection::{on, queries};
 use super::cursor::{Cut, Page};
@@ -57,6 +59,23 @@ impl Row {
     }
 }
 
+/// When the first try of a decision was made. A try that comes later follows one whose outcome is not known, since the connection
+/// broke: it may have been done.
+#[derive(Debug, Default)]
+pub(super) struct FirstTry(OnceLock<Timestamp>);
+
+impl FirstTry {
+    /// Notes the first try; when that was, if this is another one.
+    pub(super) fn before(&self) -> Option<Timestamp> {
+        let known = self.0.get().copied();
+        if known.is_none() {
+            // Tries come one after the other.
+            let _ = self.0.set(Timestamp::now());
+        }
+        known
+    }
+}
+
 impl Store {
     /// Every change by a person, newest first.
     ///
@@ -103,6 +122,22 @@ queries! {
         let rows: Vec<Row> = query.load(db)?;
         let entries = rows.into_iter().map(Row::into_entry).collect::<Result<Vec<_>, _>>()?;
         Ok(cut.page(entries, |entry| entry.id))
+    }
+
+    /// The newest entry of this actor about such an action, if it was made since then: what a try whose outcome was not known has
+    /// done.
+    pub(in crate::store) fn done_since(
+        db: &mut Db,
+        actor: &str,
+        action: &str,
+        since: Timestamp,
+    ) -> Result<Option<AuditEntry>, StoreError> {
+        let row: Option<Row> = audit::table
+            .filter(audit::actor.eq(actor).and(audit::action.eq(action)).and(audit::at.ge(since.as_millis())))
+            .order(audit::id.desc())
+            .first(db)
+            .optional()?;
+        row.map(Row::into_entry).transpose()
     }
 
     pub(in crate::store) fn write(db: &mut Db, entry: &NewEntry<'_>) -> Result<(), StoreError> {

@@ -1,19 +1,20 @@
 //! Plugins and stores as managers set them: revisions, the settings epoch, the audit trail.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Store;
-use super::audit::{NewEntry, read_json};
+use super::audit::{FirstTry, NewEntry, read_json};
 use super::connection::{on, queries};
 use super::external;
 use super::model::{ExternalRow, PluginRow, StoreError, WhileOff};
 use super::outbox::lane;
 use super::schema::{audit, documents, plugin_starts, plugins, settings_epoch};
 use crate::bus::NewRecord;
+use crate::time::Timestamp;
 
 /// Name of the only document there is.
 const STORES: &str = "stores";
+const STORES_CHANGE: &str = "stores.change";
 
 /// What a plugin is to be from now on.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,10 +105,9 @@ impl Store {
     ) -> Result<(i64, PluginRow), StoreError> {
         let (name, actor, reason) = (name.to_owned(), actor.to_owned(), reason.map(ToOwned::to_owned));
         let records = [control_record];
-        let begun = AtomicBool::new(false);
+        let first_try = FirstTry::default();
         self.write(move |database| {
-            // Tried before, and the outcome of that is not known: the connection broke.
-            if begun.swap(true, Ordering::Relaxed)
+            if first_try.before().is_some()
                 && let Some(done) = on!(database, stands(&name, expected_revision, &change, &actor))?
             {
                 return Ok(done);
@@ -145,10 +145,16 @@ impl Store {
         reason: Option<&str>,
     ) -> Result<(i64, i64), StoreError> {
         let (actor, reason) = (actor.to_owned(), reason.map(ToOwned::to_owned));
+        let first_try = FirstTry::default();
         self.write(move |database| {
+            if let Some(since) = first_try.before()
+                && let Some(done) = on!(database, stores_stand(expected_revision, &value, &actor, since))?
+            {
+                return Ok(done);
+            }
             let entry = NewEntry {
                 actor: &actor,
-                action: "stores.change",
+                action: STORES_CHANGE,
                 subject: STORES,
                 reason: reason.as_deref(),
                 ..NewEntry::default()
@@ -319,6 +325,21 @@ queries! {
         let row: Option<(i64, String)> =
             documents::table.find(STORES).select((documents::revision, documents::value)).first(db).optional()?;
         row.map(|(revision, value)| Ok((revision, read_json(&value)?))).transpose()
+    }
+
+    /// Epoch and revision of this change of the stores, if it was made since then.
+    pub(in crate::store) fn stores_stand(
+        db: &mut Db,
+        expected_revision: i64,
+        value: &serde_json::Value,
+        actor: &str,
+        since: Timestamp,
+    ) -> Result<Option<(i64, i64)>, StoreError> {
+        let done = queries::audit::done_since(db, actor, STORES_CHANGE, since)?;
+        let done = done.filter(|entry| entry.new.as_ref() == Some(value));
+        Ok(done
+            .and_then(|entry| entry.settings_epoch.zip(entry.revision))
+            .filter(|(_, revision)| *revision == expected_revision + 1))
     }
 
     pub(in crate::store) fn change_stores(

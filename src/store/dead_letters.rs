@@ -4,7 +4,7 @@ mod row;
 
 use self::row::{NewRow, Row};
 use super::Store;
-use super::audit::NewEntry;
+use super::audit::{FirstTry, NewEntry};
 use super::connection::{ROWS_PER_STATEMENT, on, queries, statements};
 use super::cursor::{Cut, Page};
 use super::model::{DeadLetter, DeadLetterStatus, StoreError};
@@ -17,6 +17,9 @@ use crate::time::Timestamp;
 
 /// Most dead letters that one call decides on.
 pub const DECISION_LETTERS_MAX: usize = 10_000;
+/// What the audit calls these decisions.
+const DISCARD: &str = "deadletter.discard";
+const REPLAY: &str = "deadletter.replay";
 /// Ids that an audit entry names.
 const AUDITED_IDS_MAX: usize = 100;
 
@@ -101,8 +104,16 @@ impl Store {
     /// # Errors
     /// Only faults of the store.
     pub async fn discard(&self, selection: DeadLetterSelection, actor: &str) -> Result<usize, StoreError> {
-        let actor = actor.to_owned();
-        self.write(move |database| on!(database, discard(&selection, &actor))).await
+        let (actor, first_try) = (actor.to_owned(), FirstTry::default());
+        self.write(move |database| {
+            if let Some(since) = first_try.before()
+                && let Some(count) = on!(database, decided_since(DISCARD, &actor, since))?
+            {
+                return Ok(count);
+            }
+            on!(database, discard(&selection, &actor))
+        })
+        .await
     }
 
     /// Queues open dead letters for being applied again, each as the record that `make` makes of it, on lane `deadletters`,
@@ -116,8 +127,16 @@ impl Store {
         actor: &str,
         make: impl Fn(&DeadLetter) -> NewRecord + Send + 'static,
     ) -> Result<usize, StoreError> {
-        let actor = actor.to_owned();
-        self.write(move |database| on!(database, replay(&selection, &actor, &make))).await
+        let (actor, first_try) = (actor.to_owned(), FirstTry::default());
+        self.write(move |database| {
+            if let Some(since) = first_try.before()
+                && let Some(count) = on!(database, decided_since(REPLAY, &actor, since))?
+            {
+                return Ok(count);
+            }
+            on!(database, replay(&selection, &actor, &make))
+        })
+        .await
     }
 }
 
@@ -202,7 +221,7 @@ queries! {
                     .set(dead_letters::status.eq(DeadLetterStatus::Discarded.as_str()))
                     .execute(db)?;
             }
-            decided(db, "deadletter.discard", actor, &ids)
+            decided(db, DISCARD, actor, &ids)
         })
     }
 
@@ -239,7 +258,7 @@ queries! {
                 let records: Vec<_> = chunk.iter().map(make).collect();
                 queries::outbox::append(db, lane::DEAD_LETTERS, &records)?;
             }
-            decided(db, "deadletter.replay", actor, &ids)
+            decided(db, REPLAY, actor, &ids)
         })
     }
 
@@ -252,6 +271,18 @@ queries! {
             )?;
         }
         Ok(ids.len())
+    }
+
+    /// On how many letters this actor has decided in this way since then, if a decision was made.
+    pub(in crate::store) fn decided_since(
+        db: &mut Db,
+        action: &str,
+        actor: &str,
+        since: Timestamp,
+    ) -> Result<Option<usize>, StoreError> {
+        let done = queries::audit::done_since(db, actor, action, since)?;
+        let count = done.and_then(|entry| entry.new?["count"].as_u64());
+        Ok(count.and_then(|count| usize::try_from(count).ok()))
     }
 
     /// Inserts dead letters. One that is there already was applied again and failed again: it is open once more and has

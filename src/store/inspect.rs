@@ -119,7 +119,7 @@ fn try_changing_tables(database: &mut Database) -> Result<(), StoreError> {
 }
 
 /// A right that is missing, as what to do about it.
-fn rights(error: StoreError) -> StoreError {
+pub(super) fn rights(error: StoreError) -> StoreError {
     match error {
         StoreError::Unavailable(text) if text.contains("denied") => StoreError::Misconfigured(format!(
             "store.url: the user lacks a right: {text}. Grant SELECT, INSERT, UPDATE, DELETE on the database, and for migrations \

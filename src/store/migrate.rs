@@ -162,8 +162,12 @@ where
 }
 
 fn failed(error: &(dyn std::error::Error + Send + Sync)) -> StoreError {
-    StoreError::Misconfigured(format!(
-        "store.url: the tables could not be brought up to date: {error}. Mend that (often a right that the user lacks: CREATE, \
-         ALTER, INDEX, DROP) and run `tillstream migrate`; what was done is kept"
-    ))
+    let text = error.to_string();
+    let begin = format!("store.url: the tables could not be brought up to date: {text}");
+    if text.contains("denied") {
+        return StoreError::Misconfigured(format!(
+            "{begin}. Grant the user CREATE, ALTER, INDEX and DROP (docs/mysql.md) and run `tillstream migrate`; what was done is kept"
+        ));
+    }
+    StoreError::Unavailable(format!("{begin}. What was done is kept: start again, or run `tillstream migrate`"))
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::checkpoint::Checkpointer;
 use super::connection::{Database, Purpose, Target, on, queries};
+use super::inspect::rights;
 use super::migrate::SchemaState;
 use super::model::StoreError;
 use super::schema::meta;
@@ -135,11 +136,12 @@ impl Store {
     /// Remembers which bus this store belongs to, and how many partitions it has.
     ///
     /// # Errors
-    /// [`StoreError::Misconfigured`] if the store belongs to another bus, or the bus had another number of partitions.
+    /// [`StoreError::Misconfigured`] if the store belongs to another bus, the bus had another number of partitions, or the user
+    /// may not write.
     pub async fn bind_bus(&self, identity: &str, partitions: u32) -> Result<(), StoreError> {
         let (identity, partitions) = (identity.to_owned(), partitions.to_string());
         let (known_identity, known_partitions) =
-            self.write(move |database| on!(database, bind(&identity, &partitions))).await?;
+            self.write(move |database| on!(database, bind(&identity, &partitions))).await.map_err(rights)?;
         if let Some((known, given)) = known_identity {
             return Err(StoreError::Misconfigured(format!(
                 "the store belongs to bus {known}, but this bus is {given}: its offsets mean nothing there. Use the bus \

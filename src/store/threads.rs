@@ -25,8 +25,8 @@ const GROUP_MAX: usize = 64;
 const TRIES_MAX: u32 = 5;
 /// Wait before the next of these tries, times the number of tries made.
 const TRY_PAUSE: Duration = Duration::from_millis(10);
-/// A connection to a server that was idle for so long is looked at before it is used.
-const IDLE_MAX: Duration = Duration::from_secs(30);
+/// A connection to a server that was idle for so long is looked at before it is used: the server ends it after 15 s (`SESSION`).
+const IDLE_MAX: Duration = Duration::from_secs(10);
 /// A connection to a server is renewed after this time, so that one that moved to another machine is found.
 const AGE_MAX: Duration = Duration::from_mins(10);
 

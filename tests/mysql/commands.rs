@@ -42,6 +42,17 @@ fn fault(shop: &Shop, variable: &str, value: &str, name: &str, code: i32) -> Str
     check["message"].as_str().expect("a sentence").to_owned()
 }
 
+/// What `check` says about the store with one thing changed has these words, and so has what `serve` says, which must end with
+/// this code.
+fn store_fault(shop: &Shop, (variable, value): (&str, &str), code: i32, words: &[&str]) {
+    let message = fault(shop, variable, value, "store", 1);
+    let (exit, said) = run(process::command(shop).env(variable, value));
+    assert!(exit == Some(code) && said.contains("error: store: "), "{exit:?}: {said}");
+    for word in words {
+        assert!(message.contains(word) && said.contains(word), "{word:?} is missing in: {message}\n{said}");
+    }
+}
+
 #[test]
 fn check_says_what_is_wrong_with_files_addresses_and_configuration() {
     let shop = Shop::on_a_file();
@@ -81,10 +92,13 @@ fn check_and_migrate_say_what_is_wrong_with_a_database() {
     let (before, place) = url.split_once('@').expect("user@place");
     let (host, name) = place.split_once('/').expect("host/name");
 
-    let behind = fault(&shop, "TILLSTREAM__STORE__MIGRATE", "false", "store", 1);
-    assert!(behind.contains("tillstream migrate"), "{behind}");
-    let (code, said) = run(process::command(&shop).env("TILLSTREAM__STORE__MIGRATE", "false"));
-    assert!(code == Some(1) && said.contains("tillstream migrate"), "{said}");
+    store_fault(&shop, ("TILLSTREAM__STORE__MIGRATE", "false"), 2, &["tillstream migrate"]);
+    // Who may only read can neither make the tables nor write to them.
+    let user = format!("reader_{}", std::process::id());
+    shop.database().execute(&format!("CREATE USER {user} IDENTIFIED BY 'gehe1m'"));
+    shop.database().execute(&format!("GRANT SELECT ON {name}.* TO {user}"));
+    let reader = format!("mysql://{user}:gehe1m@{place}");
+    store_fault(&shop, (variable, &reader), 2, &["CREATE", "denied", "docs/mysql.md"]);
     let (code, said) = run(&mut tillstream(&shop, &["migrate", "--dry-run"]));
     assert!(code == Some(0) && said.contains("would run 00000000000001_start"), "{said}");
     let (code, said) = run(&mut tillstream(&shop, &["check"]));
@@ -96,15 +110,18 @@ fn check_and_migrate_say_what_is_wrong_with_a_database() {
     let (code, said) = run(&mut tillstream(&shop, &["check"]));
     assert!(code == Some(0) && said.contains("the tables are up to date"), "{said}");
 
-    let password = fault(&shop, variable, &format!("mysql://tillstream:gehe1m@{place}"), "store", 1);
-    assert!(password.contains("check user and password"), "{password}");
-    let unknown = fault(&shop, variable, &format!("{before}@{host}/no_such_shop"), "store", 1);
-    assert!(unknown.contains("no_such_shop") && unknown.contains("CREATE DATABASE"), "{unknown}");
-    let nobody = fault(&shop, variable, &format!("{before}@127.0.0.1:1/{name}"), "store", 1);
-    assert!(nobody.contains("127.0.0.1:1") && nobody.contains("check that it runs"), "{nobody}");
+    store_fault(&shop, (variable, &reader), 2, &["lacks a right", "INSERT", "docs/mysql.md"]);
+    shop.database().execute(&format!("DROP USER {user}"));
+    let wrong_password = format!("mysql://tillstream:gehe1m@{place}");
+    store_fault(&shop, (variable, &wrong_password), 2, &["check user and password"]);
+    let unknown = format!("{before}@{host}/no_such_shop");
+    store_fault(&shop, (variable, &unknown), 2, &["no_such_shop", "CREATE DATABASE"]);
+    // Nobody there: that may pass, and is no fault of the configuration.
+    let nobody = format!("{before}@127.0.0.1:1/{name}");
+    store_fault(&shop, (variable, &nobody), 1, &["127.0.0.1:1", "check that it runs"]);
 
     shop.execute("INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')");
-    assert!(fault(&shop, variable, &url, "store", 1).contains("newer Tillstream"));
+    store_fault(&shop, (variable, &url), 2, &["newer Tillstream"]);
     let (code, said) = run(&mut tillstream(&shop, &["migrate"]));
     assert!(code == Some(2) && said.contains("newer Tillstream"), "{said}");
 }

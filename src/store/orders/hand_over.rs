@@ -4,11 +4,14 @@ use super::timeline::NewTimelineRow;
 use super::{OrderDelivery, OrderStatus, TimelineKind};
 use crate::plugins::order_delivery;
 use crate::store::Store;
-use crate::store::audit::NewEntry;
+use crate::store::audit::{FirstTry, NewEntry};
 use crate::store::connection::{ROWS_PER_STATEMENT, on, queries};
 use crate::store::model::{DeadLetterStatus, StoreError};
 use crate::store::schema::{dead_letters, order_deliveries, order_timeline, orders};
 use crate::time::Timestamp;
+
+/// What the audit calls it.
+const RESEND: &str = "order.resend";
 
 #[derive(diesel::Insertable)]
 #[diesel(table_name = order_deliveries)]
@@ -35,8 +38,15 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such order.
     pub async fn resend_order(&self, id: &str, actor: &str) -> Result<bool, StoreError> {
-        let (id, actor) = (id.to_owned(), actor.to_owned());
-        self.write(move |database| on!(database, resend_one(&id, &actor))).await
+        let (id, actor, first_try) = (id.to_owned(), actor.to_owned(), FirstTry::default());
+        self.write(move |database| {
+            let done = match first_try.before() {
+                Some(since) => on!(database, resent_since(&id, &actor, since))?,
+                None => false,
+            };
+            if done { Ok(true) } else { on!(database, resend_one(&id, &actor)) }
+        })
+        .await
     }
 }
 
@@ -68,12 +78,22 @@ queries! {
         Ok(())
     }
 
+    pub(in crate::store) fn resent_since(
+        db: &mut Db,
+        id: &str,
+        actor: &str,
+        since: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let done = queries::audit::done_since(db, actor, RESEND, since)?;
+        Ok(done.is_some_and(|entry| entry.subject == id))
+    }
+
     pub(in crate::store) fn resend_one(db: &mut Db, id: &str, actor: &str) -> Result<bool, StoreError> {
         db.transaction(|db| {
             orders::table.find(id).select(orders::id).first::<String>(db)?;
             let resent = resend(db, id, actor)?;
             if resent {
-                let entry = NewEntry { actor, action: "order.resend", subject: id, ..NewEntry::default() };
+                let entry = NewEntry { actor, action: RESEND, subject: id, ..NewEntry::default() };
                 queries::audit::write(db, &entry)?;
             }
             Ok(resent)

@@ -9,6 +9,7 @@ mod opening;
 mod orders;
 mod reading;
 mod server;
+mod unknown;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

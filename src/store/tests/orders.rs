@@ -6,7 +6,7 @@ use crate::store::{
     TimelineKind,
 };
 
-fn new_order(id: &str, key: &str, fingerprint: &str) -> NewOrder {
+pub(super) fn new_order(id: &str, key: &str, fingerprint: &str) -> NewOrder {
     NewOrder {
         id: id.to_owned(),
         key_id: key.to_owned(),

@@ -357,6 +357,11 @@ fn migrations_and_queries_say_nothing_that_only_mariadb_understands() {
         for word in statements.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '`') {
             assert!(!RESERVED_BY_MYSQL.contains(&word), "{}: `{word}` is reserved by MySQL", path.display());
         }
+        for table in statements.split(';').filter(|statement| statement.contains("create table")) {
+            // Whatever the database's default is, every text keeps every letter.
+            let texts = ["text", "varchar", " char("].iter().any(|kind| table.contains(kind));
+            assert!(!texts || table.contains("charset=utf8mb4"), "{}: {table}", path.display());
+        }
         for construct in ONLY_MARIADB {
             assert!(!statements.contains(construct), "{}: {construct}", path.display());
         }
