@@ -30,17 +30,23 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::Value;
 
 const EVENTS: u64 = 3000;
 const BINARY_EVENTS: u64 = 3;
 
-/// One test of this file at a time: one takes the broker away.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+static SERVERS: RwLock<()> = RwLock::new(());
+
+/// For tests that take a server away, or measure: no other one runs meanwhile.
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    SERVERS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For tests that only use the servers: those run beside each other.
+fn beside_others() -> RwLockReadGuard<'static, ()> {
+    SERVERS.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Installation {
@@ -105,7 +111,7 @@ impl Installation {
 
 #[test]
 fn what_kcat_writes_is_understood_and_what_plugins_publish_can_be_read_by_it() {
-    let _alone = alone();
+    let _beside = beside_others();
     let Some(shop) = Installation::new() else { return };
     // Creates the topics.
     assert_eq!(shop.until_caught_up()["events"], 0);

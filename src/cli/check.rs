@@ -136,6 +136,7 @@ async fn bus(config: &Config) -> Result<(String, Option<Arc<dyn Bus>>), String> 
         };
     }
     let bus = open_bus(config).await.map_err(|error| error.to_string())?;
+    bus.try_rights().await.map_err(|error| error.to_string())?;
     let place = if embedded { config.bus.path.display().to_string() } else { config.bus.brokers.clone() };
     let text = format!("{}, {place}: {} partitions", config.bus.kind.as_str(), bus.partitions());
     Ok((text, Some(bus)))

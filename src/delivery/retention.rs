@@ -1,4 +1,4 @@
-//! Lets the bus forget what nobody here waits for: topics that are written for other consumers only.
+//! Lets the embedded bus forget what nobody here waits for: topics that are written for other consumers only.
 //!
 //! The floors of `pos.events` and `pos.events.rekeyed` follow the commits; `order.created` keeps all until it is consumed.
 
@@ -14,6 +14,10 @@ const EVERY: Duration = Duration::from_mins(1);
 /// # Errors
 /// If the bus fails; a fresh start goes on.
 pub async fn run(bus: &dyn Bus) -> Result<(), String> {
+    if bus.is_shared() {
+        // Its retention follows the settings of its topics.
+        return std::future::pending().await;
+    }
     loop {
         for topic in TOPICS {
             for partition in 0..topic.partitions(bus.partitions()) {

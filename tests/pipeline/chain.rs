@@ -47,6 +47,11 @@ impl Chain {
         Some(Self { directory, database, brokers, name, environment: Vec::new() })
     }
 
+    /// Its consumer group; with a dot behind it, the prefix of its topics.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     fn at_home<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().to_ascii_uppercase().starts_with("TILLSTREAM__") {
@@ -61,6 +66,8 @@ impl Chain {
             .env("TILLSTREAM__BUS__TOPICPREFIX", format!("{}.", self.name))
             .env("TILLSTREAM__STORE__URL", self.database.url())
             .env("TILLSTREAM__HTTP__BIND", "127.0.0.1:0")
+            // As short as brokers allow: half of what tests wait for is that a killed process is noticed.
+            .env("TILLSTREAM__BUS__KAFKA__SESSION_TIMEOUT_MS", "6000")
             .env("TILLSTREAM__PROCESSOR__SHARDS", "2")
             // Small batches: there is enough left for the next disturbance.
             .env("TILLSTREAM__PROCESSOR__BATCHEVENTSMAX", "100")

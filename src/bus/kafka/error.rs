@@ -5,6 +5,29 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use super::context::LastError;
 use crate::bus::BusError;
 
+/// The brokers know who asks, and that user may not.
+const DENIALS: [Code; 4] = [
+    Code::TopicAuthorizationFailed,
+    Code::GroupAuthorizationFailed,
+    Code::ClusterAuthorizationFailed,
+    Code::TransactionalIdAuthorizationFailed,
+];
+
+/// True if the user may not read what is being read. That it may not use the group either, which every consumer asks about, is
+/// a matter of the member alone.
+pub(super) fn is_unreadable(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed)
+}
+
+/// True if the user lacks a right: asking again helps only once a person has granted it.
+pub(super) fn is_denied(error: &KafkaError) -> bool {
+    let code = match error {
+        KafkaError::Transaction(error) => Some(error.code()),
+        other => other.rdkafka_error_code(),
+    };
+    code.is_some_and(|code| DENIALS.contains(&code))
+}
+
 /// What an error means to whoever appends, reads or asks. `doing` says what failed.
 pub(super) fn bus_error(doing: &str, error: &KafkaError, last: &LastError) -> BusError {
     match error {
@@ -26,7 +49,7 @@ pub(super) fn by_code(doing: &str, code: Code, text: &str, last: &LastError) -> 
         Code::MessageSizeTooLarge => BusError::Refused(format!(
             "{doing}: the record is larger than the brokers take; raise max.message.bytes of the topic"
         )),
-        Code::InvalidMessage | Code::InvalidRecord | Code::InvalidTimestamp | Code::UnknownPartition => {
+        Code::InvalidMessage | Code::InvalidRecord | Code::InvalidTimestamp => {
             BusError::Refused(format!("{doing}: {text}"))
         }
         Code::ProducerFenced | Code::Fenced | Code::InvalidProducerEpoch | Code::InvalidProducerIdMapping => {
@@ -35,10 +58,12 @@ pub(super) fn by_code(doing: &str, code: Code, text: &str, last: &LastError) -> 
         Code::UnknownTopic | Code::UnknownTopicOrPartition => {
             BusError::Unavailable(format!("Kafka: {doing}: the topic is not there; start again to have it created"))
         }
-        Code::TopicAuthorizationFailed
-        | Code::GroupAuthorizationFailed
-        | Code::ClusterAuthorizationFailed
-        | Code::TransactionalIdAuthorizationFailed => BusError::Misconfigured(format!(
+        // Which partitions there are was checked at the start: nobody leads this one just now.
+        Code::UnknownPartition => BusError::Unavailable(format!(
+            "Kafka: {doing}: nobody leads the partition; look at the brokers{}",
+            last.suffix()
+        )),
+        code if DENIALS.contains(&code) => BusError::Misconfigured(format!(
             "Kafka: {doing}: {text}; the user of bus.kafka lacks the right, see docs/configuration.md for the list"
         )),
         Code::SaslAuthenticationFailed | Code::Authentication => BusError::Misconfigured(format!(

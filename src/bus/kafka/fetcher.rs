@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 use super::blocks::size;
 use super::context::{Context, LastError};
-use super::error::bus_error;
+use super::error::{bus_error, is_unreadable};
 use super::options::KafkaOptions;
 use super::reader::{beyond_the_end, bounds, is_about_the_position, position};
 use super::records::{RecordCopier, number};
@@ -294,6 +294,10 @@ impl Worker {
                 }
                 Some(Err(error)) if is_about_the_position(&error) => {
                     arrived.fault = Some(self.position_fault(place));
+                    break;
+                }
+                Some(Err(error)) if is_unreadable(&error) => {
+                    arrived.fault = Some(bus_error(&format!("reading {place}"), &error, &self.last_error));
                     break;
                 }
                 Some(Err(error)) => tracing::debug!(%error, %place, "fetching goes on"),

@@ -16,6 +16,7 @@ mod options;
 mod positions;
 mod reader;
 mod records;
+mod rights;
 mod settings;
 mod tail;
 #[cfg(test)]
@@ -165,6 +166,11 @@ impl Bus for KafkaBus {
         let (options, names) = (Arc::clone(&self.options), self.names.clone());
         let (client, last_error) = self.reader.client_and_errors();
         Box::pin(blocking(move || topics::ensure_input(&options, &names, input, &client, &last_error)))
+    }
+
+    fn try_rights(&self) -> BoxFuture<'static, Result<(), BusError>> {
+        let (options, names) = (Arc::clone(&self.options), self.names.clone());
+        Box::pin(blocking(move || rights::try_all(&options, &names)))
     }
 
     fn consumer(&self) -> Result<Box<dyn Consumer>, BusError> {

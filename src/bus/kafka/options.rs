@@ -8,6 +8,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 
+use super::settings::SESSION_TIMEOUT;
 use crate::bus::{BusError, Topic};
 use crate::config::{BusConfig, Secret};
 
@@ -16,7 +17,7 @@ pub(super) const RECORD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What a record and its batch need beside key, value and headers.
 pub(super) const RECORD_OVERHEAD_BYTES: usize = 4096;
 /// A member of the group that is silent for so long has died.
-const SESSION_TIMEOUT_MS: u32 = 10_000;
+const SESSION_TIMEOUT_MS: &str = "10000";
 /// How often members speak up, which is also how fast they hear of a change.
 const HEARTBEAT_MS: u32 = 500;
 /// A transaction that nobody ends is aborted by the broker after this; until then readers wait.
@@ -89,7 +90,8 @@ impl KafkaOptions {
         for (name, value) in defaults {
             config.set(*name, *value);
         }
-        for (name, value) in &self.settings {
+        // Only the member of the group knows what a session is; the others would complain.
+        for (name, value) in self.settings.iter().filter(|(name, _)| *name != SESSION_TIMEOUT) {
             config.set(name.as_str(), value.reveal());
         }
         config.set("bootstrap.servers", &self.brokers);
@@ -149,7 +151,7 @@ impl KafkaOptions {
             .set("group.id", &self.group)
             .set("group.protocol", "classic")
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("session.timeout.ms", SESSION_TIMEOUT_MS.to_string())
+            .set(SESSION_TIMEOUT, self.settings.get(SESSION_TIMEOUT).map_or(SESSION_TIMEOUT_MS, Secret::reveal))
             .set("heartbeat.interval.ms", HEARTBEAT_MS.to_string())
             .set("max.poll.interval.ms", "300000")
             .set("queued.min.messages", "1")

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::blocks::{Block, Blocks, size};
 use super::context::{Context, LastError};
-use super::error::{bus_error, needs_a_person};
+use super::error::{bus_error, is_unreadable, needs_a_person};
 use super::options::KafkaOptions;
 use super::records::{RecordCopier, number};
 use super::topics::TopicNames;
@@ -159,7 +159,7 @@ impl Reader {
                 found.elements().iter().try_for_each(TopicPartitionListElem::error)?;
                 Ok(found)
             };
-            let found = with_leader(ask).map_err(fault)?;
+            let found = with_leader(&client, names.get(of.topic), ask).map_err(fault)?;
             match found.elements().first().map(TopicPartitionListElem::offset) {
                 Some(Offset::Offset(offset)) => Ok(offset),
                 _ => bounds(&client, &names, of, &last_error).map(|bounds| bounds.high),
@@ -196,15 +196,17 @@ pub(super) fn bounds(
     of: TopicPartition,
     last_error: &LastError,
 ) -> Result<Bounds, BusError> {
-    let ask = || client.fetch_watermarks(names.get(of.topic), number(of.partition), TIMEOUT);
-    let (low, high) =
-        with_leader(ask).map_err(|error| bus_error(&format!("asking for the end of {of}"), &error, last_error))?;
+    let name = names.get(of.topic);
+    let ask = || client.fetch_watermarks(name, number(of.partition), TIMEOUT);
+    let (low, high) = with_leader(client, name, ask)
+        .map_err(|error| bus_error(&format!("asking for the end of {of}"), &error, last_error))?;
     last_error.clear();
     Ok(Bounds { low, high })
 }
 
-/// Asks again while the partition is between two leaders.
-fn with_leader<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+/// Asks again while the partition is between two leaders. What librdkafka has learned of a topic it keeps for minutes, also that
+/// nobody led it just then (which it calls an unknown partition), so it is told to look again.
+fn with_leader<T>(client: &BaseConsumer<Context>, topic: &str, ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let answer = ask();
@@ -216,11 +218,15 @@ fn with_leader<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
                     | Code::LeaderNotAvailable
                     | Code::ReplicaNotAvailable
                     | Code::FencedLeaderEpoch
+                    | Code::UnknownPartition
             )
         );
-        if !between_leaders || Instant::now() >= deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !between_leaders || left.is_zero() {
             return answer;
         }
+        // If this fails, the next answer says why.
+        let _ = client.fetch_metadata(Some(topic), left);
         std::thread::sleep(LEADER_PAUSE);
     }
 }
@@ -302,6 +308,9 @@ impl PieceReader {
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     block.next_offset = block.next_offset.max(self.position(from).unwrap_or(offset));
                 }
+                Some(Err(error)) if is_unreadable(&error) => {
+                    return Err(bus_error(&format!("reading {from}"), &error, &self.last_error));
+                }
                 Some(Err(error)) => tracing::debug!(%error, %from, "reading goes on"),
                 None if !block.records.is_empty() => break,
                 None if Instant::now() < deadline => {}
@@ -345,4 +354,44 @@ pub(super) fn beyond_the_end(from: TopicPartition, offset: i64, high: i64) -> Bu
         "{from} ends at offset {high}, but the store has processed it up to {offset}: the topic was deleted and made anew, or \
          this is another cluster; restore the topic, or begin with an empty store"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    const BROKER: i32 = 1;
+    const P0: TopicPartition = TopicPartition::new(Topic::Events, 0);
+
+    #[test]
+    fn a_partition_that_nobody_led_is_found_again_as_soon_as_somebody_leads_it() {
+        let cluster = MockCluster::new(1).unwrap();
+        let options = KafkaOptions {
+            brokers: cluster.bootstrap_servers(),
+            group: "group".to_owned(),
+            topic_prefix: String::new(),
+            partitions: 1,
+            replication_factor: 1,
+            retention_hours: 1,
+            append_timeout: TIMEOUT,
+            settings: BTreeMap::new(),
+        };
+        let (names, last_error) = (TopicNames::new(&options), LastError::default());
+        let name = names.get(Topic::Events).to_owned();
+        cluster.create_topic(&name, 1, 1).unwrap();
+        cluster.partition_leader(&name, 0, None).unwrap();
+        let context = Context::new("reader", &last_error);
+        let client: BaseConsumer<Context> =
+            BaseConsumer::from_config_and_context(&options.watermarks(), context).unwrap();
+        // The client learns that nobody leads it, and would keep that for minutes.
+        let nobody = bounds(&client, &names, P0, &last_error);
+        assert!(matches!(nobody, Err(BusError::Unavailable(_))), "{nobody:?}");
+        cluster.partition_leader(&name, 0, Some(BROKER)).unwrap();
+        let found = bounds(&client, &names, P0, &last_error);
+        assert!(matches!(found, Ok(Bounds { low: 0, high: 0 })), "{found:?}");
+    }
 }

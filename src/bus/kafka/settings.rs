@@ -1,10 +1,12 @@
 //! Which of librdkafka's settings may be passed through, and why others may not.
 
+use std::ops::RangeInclusive;
+
 use crate::bus::BusError;
 use crate::config::Secret;
 
 /// Settings that the bus chooses itself, with the reason.
-const REFUSED: [(&str, &str); 30] = [
+const REFUSED: [(&str, &str); 29] = [
     ("bootstrap.servers", "bus.brokers says where the brokers are"),
     ("metadata.broker.list", "bus.brokers says where the brokers are"),
     ("group.id", "bus.group names the group"),
@@ -12,7 +14,6 @@ const REFUSED: [(&str, &str); 30] = [
     ("group.protocol", "partitions move with the classic protocol"),
     ("group.remote.assignor", "partitions move with the classic protocol"),
     ("partition.assignment.strategy", "partitions move one by one (cooperative-sticky), so that the others go on"),
-    ("session.timeout.ms", "how fast a dead process is noticed is part of what Tillstream promises"),
     ("heartbeat.interval.ms", "how fast a change of members is noticed is part of what Tillstream promises"),
     ("acks", "an accepted event must be on all replicas in sync"),
     ("request.required.acks", "an accepted event must be on all replicas in sync"),
@@ -37,6 +38,12 @@ const REFUSED: [(&str, &str); 30] = [
     ("plugin.library.paths", "plugins for librdkafka are not loaded"),
 ];
 
+/// After how long of silence a member of the group counts as dead.
+pub(super) const SESSION_TIMEOUT: &str = "session.timeout.ms";
+/// What brokers allow by default is from the first of these up; beyond the last a dead process would hold its partitions up for too
+/// long.
+const SESSION_TIMEOUT_MS: RangeInclusive<u32> = 6_000..=60_000;
+
 /// Whether this build can do TLS and what needs OpenSSL.
 const HAS_TLS: bool = cfg!(feature = "kafka-tls");
 
@@ -44,6 +51,13 @@ const HAS_TLS: bool = cfg!(feature = "kafka-tls");
 pub(super) fn check(name: &str, value: &Secret) -> Result<(), BusError> {
     if let Some((_, reason)) = REFUSED.iter().find(|(refused, _)| *refused == name) {
         return Err(BusError::Misconfigured(format!("bus.kafka.{name} cannot be set: {reason}; leave it out")));
+    }
+    if name == SESSION_TIMEOUT && !value.reveal().parse().is_ok_and(|ms| SESSION_TIMEOUT_MS.contains(&ms)) {
+        let (least, most) = (SESSION_TIMEOUT_MS.start(), SESSION_TIMEOUT_MS.end());
+        return Err(BusError::Misconfigured(format!(
+            "bus.kafka.{name} must be a number from {least} to {most}: after so many milliseconds a silent process has lost its \
+             partitions; leave it out for 10000"
+        )));
     }
     if !HAS_TLS && needs_openssl(name, value.reveal()) {
         return Err(BusError::Misconfigured(format!(
@@ -80,6 +94,10 @@ mod tests {
         }
         assert_eq!(message("socket.keepalive.enable", "true"), None);
         assert_eq!(message("compression.type", "zstd"), None);
+        assert_eq!(message("session.timeout.ms", "6000"), None);
+        for wrong in ["5999", "60001", "-1", "soon"] {
+            assert!(message("session.timeout.ms", wrong).unwrap().contains("from 6000 to 60000"), "{wrong}");
+        }
     }
 
     #[cfg(not(feature = "kafka-tls"))]

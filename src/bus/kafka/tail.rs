@@ -14,7 +14,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::context::{Context, LastError};
-use super::error::bus_error;
+use super::error::{bus_error, is_unreadable};
 use super::options::KafkaOptions;
 use super::records::{RecordCopier, number};
 use super::topics::TopicNames;
@@ -57,7 +57,7 @@ impl KafkaTail {
         client.assign(&list).map_err(fault)?;
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
         let thread = std::thread::Builder::new().name("kafka-tail".to_owned()).spawn(move || {
-            Follower { client, known, copier: RecordCopier::default() }.run(&sender);
+            Follower { client, known, copier: RecordCopier::default(), last_error, told: false }.run(&sender);
         });
         let thread = thread.map_err(|error| BusError::Unavailable(format!("no thread for Kafka: {error}")))?;
         Ok(Self { pieces, _thread: thread })
@@ -77,6 +77,9 @@ struct Follower {
     client: BaseConsumer<Context>,
     known: HashMap<String, Topic>,
     copier: RecordCopier,
+    last_error: LastError,
+    /// It has been said that a right is missing.
+    told: bool,
 }
 
 impl Follower {
@@ -94,6 +97,11 @@ impl Follower {
                             piece.push((TopicPartition::new(topic, partition), record));
                         }
                         wait = Duration::ZERO;
+                    }
+                    Some(Err(error)) if is_unreadable(&error) && !self.told => {
+                        let error = bus_error("following topics", &error, &self.last_error);
+                        tracing::warn!(%error, "the live feed and news of settings lack a part");
+                        self.told = true;
                     }
                     Some(Err(_)) => {}
                     None => break,

@@ -60,9 +60,9 @@ fn admin(options: &KafkaOptions) -> AdminClient<DefaultClientContext> {
     options.admin().create().unwrap()
 }
 
-async fn create(options: &KafkaOptions, topic: Topic, partitions: i32, timestamps: &str) {
+async fn create(options: &KafkaOptions, topic: Topic, partitions: i32, (setting, value): (&str, &str)) {
     let name = options.topic_name(topic);
-    let new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1)).set("message.timestamp.type", timestamps);
+    let new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1)).set(setting, value);
     let created = admin(options).create_topics(&[new], &AdminOptions::new()).await.unwrap();
     assert!(created.into_iter().all(|result| result.is_ok()));
 }
@@ -97,7 +97,7 @@ async fn topics_are_made_with_the_settings_that_they_need() {
 #[tokio::test]
 async fn a_topic_with_another_count_of_partitions_is_refused() {
     let Some(options) = options() else { return };
-    create(&options, Topic::Rekeyed, 3, "LogAppendTime").await;
+    create(&options, Topic::Rekeyed, 3, ("message.timestamp.type", "LogAppendTime")).await;
     let message = refusal(options.clone()).await;
     assert!(message.contains(&options.topic_name(Topic::Rekeyed)), "{message}");
     assert!(message.contains("has 3 partitions, but 4") && message.contains("bus.partitions = 3"), "{message}");
@@ -106,10 +106,23 @@ async fn a_topic_with_another_count_of_partitions_is_refused() {
 #[tokio::test]
 async fn a_topic_whose_senders_choose_the_time_is_refused() {
     let Some(options) = options() else { return };
-    create(&options, Topic::Events, 4, "CreateTime").await;
+    create(&options, Topic::Events, 4, ("message.timestamp.type", "CreateTime")).await;
     let message = refusal(options.clone()).await;
     assert!(message.contains(&options.topic_name(Topic::Events)) && message.contains("CreateTime"), "{message}");
     assert!(message.contains("kafka-configs.sh --alter"), "{message}");
+}
+
+#[tokio::test]
+async fn a_topic_that_would_lose_records_is_refused() {
+    for (topic, policy, wanted) in [(Topic::Rekeyed, "compact,delete", "delete"), (Topic::Plugins, "delete", "compact")]
+    {
+        let Some(options) = options() else { return };
+        let partitions = i32::try_from(topic.partitions(options.partitions)).unwrap();
+        create(&options, topic, partitions, ("cleanup.policy", policy)).await;
+        let message = refusal(options.clone()).await;
+        assert!(message.contains(&format!("{} has cleanup.policy", options.topic_name(topic))), "{message}");
+        assert!(message.ends_with(&format!("--add-config cleanup.policy={wanted}")), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -24,6 +26,11 @@ const REKEYED_HOURS_MIN: u64 = 96;
 /// What the live feed shows is worthless after minutes.
 const FEED_MS: &str = "3600000";
 const LOG_APPEND_TIME: &str = "LogAppendTime";
+/// Names of topics' settings, and the two ways to clean up.
+const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+const CLEANUP_POLICY: &str = "cleanup.policy";
+const COMPACT: &str = "compact";
+const DELETE: &str = "delete";
 
 /// The topics' names on the brokers, prefix included.
 #[derive(Debug, Clone)]
@@ -92,7 +99,7 @@ pub(super) fn ensure(
         create(options, names, &missing, &admin, last_error)?;
         await_topics(options, names, &missing, client, last_error)?;
     }
-    check_timestamps(names.get(Topic::Events), &admin, last_error)
+    check_settings(names, &admin, last_error)
 }
 
 /// How many partitions a topic has; `None` if it is not there.
@@ -148,16 +155,16 @@ fn create(
         let replication = TopicReplication::Fixed(options.replication_factor);
         let partitions = number(topic.partitions(options.partitions));
         let new = NewTopic::new(names.get(topic), partitions, replication)
-            .set("message.timestamp.type", LOG_APPEND_TIME)
+            .set(TIMESTAMP_TYPE, LOG_APPEND_TIME)
             .set("max.message.bytes", &bytes_max);
         match topic {
-            Topic::Plugins | Topic::Manifests => new.set("cleanup.policy", "compact"),
-            Topic::Rekeyed => new.set("cleanup.policy", "delete").set("retention.ms", &rekeyed_ms),
+            Topic::Plugins | Topic::Manifests => new.set(CLEANUP_POLICY, COMPACT),
+            Topic::Rekeyed => new.set(CLEANUP_POLICY, DELETE).set("retention.ms", &rekeyed_ms),
             Topic::Feed | Topic::Heartbeats => {
-                new.set("cleanup.policy", "delete").set("retention.ms", FEED_MS).set("segment.ms", FEED_MS)
+                new.set(CLEANUP_POLICY, DELETE).set("retention.ms", FEED_MS).set("segment.ms", FEED_MS)
             }
             Topic::Events | Topic::OrderCreated | Topic::DeadLetters | Topic::Input(_) => {
-                new.set("cleanup.policy", "delete").set("retention.ms", &events_ms)
+                new.set(CLEANUP_POLICY, DELETE).set("retention.ms", &events_ms)
             }
         }
     });
@@ -191,7 +198,7 @@ pub(super) fn ensure_input(
             .map_err(|error| bus_error("creating topics", &error, last_error))?;
     if state_count.is_none() {
         let replication = TopicReplication::Fixed(options.replication_factor);
-        let new = NewTopic::new(&state, number(options.partitions), replication).set("cleanup.policy", "compact");
+        let new = NewTopic::new(&state, number(options.partitions), replication).set(CLEANUP_POLICY, COMPACT);
         create_all(&[new], &admin, last_error)?;
     }
     if has_input.is_none() {
@@ -259,22 +266,39 @@ fn has_leaders(client: &BaseConsumer<Context>, name: &str, partitions: u32) -> b
     (0..partitions).all(|partition| client.fetch_watermarks(name, number(partition), TIMEOUT).is_ok())
 }
 
-/// Time enters through the bus, so it must be the brokers' time and not the senders'.
-fn check_timestamps(name: &str, admin: &AdminClient<Context>, last_error: &LastError) -> Result<(), BusError> {
-    let doing = format!("reading the settings of topic {name}");
+/// What a topic that is there must be set to: time enters through the bus, so it must be the brokers' time and not the senders'; and
+/// where each record counts, none may be taken away because a newer one has its key.
+fn check_settings(names: &TopicNames, admin: &AdminClient<Context>, last_error: &LastError) -> Result<(), BusError> {
+    let doing = "reading the settings of the topics (right DescribeConfigs)";
     let admin_options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-    let described = futures_executor(admin.describe_configs(&[ResourceSpecifier::Topic(name)], &admin_options));
-    let described = described.map_err(|error| bus_error(&doing, &error, last_error))?;
-    for resource in described {
-        let resource = resource.map_err(|code| by_code(&doing, code, &code.to_string(), last_error))?;
-        let kind = resource.get("message.timestamp.type").and_then(|entry| entry.value.clone());
-        if kind.as_deref() != Some(LOG_APPEND_TIME) {
-            return Err(BusError::Misconfigured(format!(
-                "topic {name} has message.timestamp.type={}, which lets senders choose the time; set it to {LOG_APPEND_TIME}: \
-                 kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config \
-                 message.timestamp.type={LOG_APPEND_TIME}",
-                kind.as_deref().unwrap_or("unknown")
-            )));
+    let asked: Vec<_> = Topic::ALL.iter().map(|topic| ResourceSpecifier::Topic(names.get(*topic))).collect();
+    let described = futures_executor(admin.describe_configs(&asked, &admin_options));
+    for resource in described.map_err(|error| bus_error(doing, &error, last_error))? {
+        let resource = resource.map_err(|code| by_code(doing, code, &code.to_string(), last_error))?;
+        let OwnedResourceSpecifier::Topic(name) = &resource.specifier else { continue };
+        let Some(topic) = Topic::ALL.into_iter().find(|topic| names.get(*topic) == name) else { continue };
+        let setting = |setting| resource.get(setting).and_then(|entry| entry.value.as_deref()).unwrap_or("unknown");
+        let wrong = |setting: &str, is: &str, why: &str, wanted: &str| {
+            Err(BusError::Misconfigured(format!(
+                "topic {name} has {setting}={is}, {why}; set it to {wanted}: kafka-configs.sh --alter --entity-type topics \
+                 --entity-name {name} --add-config {setting}={wanted}"
+            )))
+        };
+        let times = setting(TIMESTAMP_TYPE);
+        if topic == Topic::Events && times != LOG_APPEND_TIME {
+            return wrong(TIMESTAMP_TYPE, times, "which lets senders choose the time", LOG_APPEND_TIME);
+        }
+        let policy = setting(CLEANUP_POLICY);
+        match (topic.is_compacted(), policy.contains(COMPACT)) {
+            (false, true) => {
+                let why = "which removes records that a newer one of the same key has followed";
+                return wrong(CLEANUP_POLICY, policy, why, DELETE);
+            }
+            (true, false) => {
+                let why = "which removes what is old although nothing newer has taken its place";
+                return wrong(CLEANUP_POLICY, policy, why, COMPACT);
+            }
+            _ => {}
         }
     }
     Ok(())
