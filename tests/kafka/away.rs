@@ -8,11 +8,8 @@ use tillstream::bus::Topic;
 use tillstream::bus::partitioner::partition_of;
 use tillstream::delivery::stub_orders::{Behaviour, StubOrders};
 
-use crate::alone;
 use crate::chain::{Chain, PARTITIONS, PATIENCE, say, until};
 use crate::process::Process;
-use crate::support::services::Service;
-use crate::support::site::at_full_size;
 use crate::tills::{keys, order, post};
 
 const TILLS: usize = 10;
@@ -50,51 +47,65 @@ async fn unpublished(api: &Process) -> usize {
     usize::try_from(count).expect("small")
 }
 
-#[actix::test]
-async fn while_the_brokers_are_away_orders_are_accepted_and_then_they_are_published_in_order() {
-    let _alone = alone();
-    let what = "orders while the brokers are away";
-    let (Some(mut chain), Some(kafka)) = (Chain::new(what), Service::of_the_scripts("kafka", what)) else { return };
-    let party = StubOrders::start(0, Behaviour::default(), 1, StubOrders::REMEMBER_DEFAULT).expect("a free port");
-    chain.environment.push(("TILLSTREAM__ORDERS__URL", party.url()));
-    let api = chain.start("api");
-    let others = [chain.start("relay"), chain.start("processor,dispatcher")];
-    let before = post_for(&api, 0, Duration::from_secs(1)).await;
-    let first = before.iter().map(Vec::len).max().expect("several tills");
-    until("they have arrived", PATIENCE, async || party.received().len() == before.concat().len()).await;
+/// Tills that post orders before, while and after the brokers are away, with the order system as it is after that.
+pub(crate) struct Orders {
+    chain: Chain,
+    party: StubOrders,
+    api: Process,
+    others: [Process; 2],
+    posted: Vec<Vec<Vec<String>>>,
+}
 
-    kafka.kill();
-    let away = if at_full_size() { Duration::from_mins(1) } else { Duration::from_secs(10) };
-    let during = post_for(&api, first, away).await;
-    let accepted = during.concat().len();
-    assert_eq!(unpublished(&api).await, accepted, "all of them wait for the brokers");
-    kafka.start();
-    let back = until("all are published", PATIENCE, async || unpublished(&api).await == 0).await;
-    let after = post_for(&api, first + accepted, Duration::from_secs(1)).await;
-    let all = [before.concat(), during.concat(), after.concat()].concat();
-    until("all have ended", PATIENCE, async || {
-        let (_, stats) = api.get("/api/orders/stats").await;
-        stats["counts"] == json!({"PENDING": 0, "SUCCESS": all.len(), "FAILED": 0})
-    })
-    .await;
-    drop((api, others));
-
-    let published = keys(&chain.records(Topic::OrderCreated).await);
-    assert_eq!(published.len(), all.len(), "each once");
-    assert_eq!(published.iter().collect::<BTreeSet<_>>(), all.iter().collect::<BTreeSet<_>>());
-    // Partitions are read one after the other: orders of a till that share one stand in the order in which it posted them.
-    let places: BTreeMap<&String, usize> = (0..).zip(&published).map(|(place, id)| (id, place)).collect();
-    for till in 0..TILLS {
-        let posted = [&before[till][..], &during[till], &after[till]].concat();
-        for partition in 0..PARTITIONS {
-            let of_partition = posted.iter().filter(|id| partition_of(id.as_bytes(), PARTITIONS) == partition);
-            let places: Vec<usize> = of_partition.map(|id| places[id]).collect();
-            assert!(places.is_sorted(), "till {till}, partition {partition}: {places:?}");
-        }
+impl Orders {
+    /// Everything works.
+    pub(crate) async fn before(what: &str) -> Option<Self> {
+        let mut chain = Chain::new(what)?;
+        let party = StubOrders::start(0, Behaviour::default(), 1, StubOrders::REMEMBER_DEFAULT).expect("a free port");
+        chain.environment.push(("TILLSTREAM__ORDERS__URL", party.url()));
+        let api = chain.start("api");
+        let others = [chain.start("relay"), chain.start("processor,dispatcher")];
+        let posted = vec![post_for(&api, 0, Duration::from_secs(1)).await];
+        until("they have arrived", PATIENCE, async || party.received().len() == posted[0].concat().len()).await;
+        Some(Self { chain, party, api, others, posted })
     }
-    assert_eq!(party.conflicts(), []);
-    say(&format!(
-        "{accepted} orders were accepted in {away:?} without brokers, and published {back:?} after those were back"
-    ));
-    party.stop().await;
+
+    /// The brokers are away for so long.
+    pub(crate) async fn during(&mut self, away: Duration) {
+        let begin = self.posted[0].iter().map(Vec::len).max().expect("several tills");
+        self.posted.push(post_for(&self.api, begin, away).await);
+        assert_eq!(unpublished(&self.api).await, self.posted[1].concat().len(), "all of them wait for the brokers");
+    }
+
+    /// They are back.
+    pub(crate) async fn after(self) {
+        let Self { chain, party, api, others, mut posted } = self;
+        let accepted = posted[1].concat().len();
+        let back = until("all are published", PATIENCE, async || unpublished(&api).await == 0).await;
+        let begin = posted.iter().map(|part| part.iter().map(Vec::len).max().expect("several tills")).sum();
+        posted.push(post_for(&api, begin, Duration::from_secs(1)).await);
+        let all: Vec<String> = posted.iter().flat_map(|part| part.concat()).collect();
+        until("all have ended", PATIENCE, async || {
+            let (_, stats) = api.get("/api/orders/stats").await;
+            stats["counts"] == json!({"PENDING": 0, "SUCCESS": all.len(), "FAILED": 0})
+        })
+        .await;
+        drop((api, others));
+
+        let published = keys(&chain.records(Topic::OrderCreated).await);
+        assert_eq!(published.len(), all.len(), "each once");
+        assert_eq!(published.iter().collect::<BTreeSet<_>>(), all.iter().collect::<BTreeSet<_>>());
+        // Partitions are read one after the other: orders of a till that share one stand in the order in which it posted them.
+        let places: BTreeMap<&String, usize> = (0..).zip(&published).map(|(place, id)| (id, place)).collect();
+        for till in 0..TILLS {
+            let of_till: Vec<&String> = posted.iter().flat_map(|part| &part[till]).collect();
+            for partition in 0..PARTITIONS {
+                let of_partition = of_till.iter().filter(|id| partition_of(id.as_bytes(), PARTITIONS) == partition);
+                let places: Vec<usize> = of_partition.map(|id| places[*id]).collect();
+                assert!(places.is_sorted(), "till {till}, partition {partition}: {places:?}");
+            }
+        }
+        assert_eq!(party.conflicts(), []);
+        say(&format!("{accepted} orders were accepted without brokers, and published {back:?} after those were back"));
+        party.stop().await;
+    }
 }

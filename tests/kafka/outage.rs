@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tillstream::time::Timestamp;
 
 use crate::alone;
+use crate::away::Orders;
 use crate::chain::{Chain, PATIENCE, say, until};
 use crate::process::Process;
 use crate::shop::{drawer, drawer_rule};
@@ -20,6 +21,20 @@ const BATCH: u64 = 500;
 const BATCH_EVERY: Duration = Duration::from_millis(200);
 /// Whoever looks at a page does not wait for longer. Machines that run tests are busy.
 const PAGE: Duration = Duration::from_secs(6);
+
+/// What people and tills can look at whatever the brokers do.
+const PAGES: [&str; 10] = [
+    "/",
+    "/health/live",
+    "/metrics",
+    "/api/system",
+    "/api/plugins",
+    "/api/alerts",
+    "/api/deadletters",
+    "/api/audit",
+    "/api/orders",
+    "/api/timesheets?from=2026-01-01&to=2026-02-01",
+];
 
 fn away_for() -> Duration {
     if at_full_size() { Duration::from_mins(1) } else { Duration::from_secs(10) }
@@ -102,62 +117,78 @@ async fn while_the_database_is_away_kafka_holds_the_events_and_memory_stays_boun
     ));
 }
 
+/// A process whose tills are told that the brokers are away, while everything else of it can be used.
+struct Events {
+    chain: Chain,
+    process: Process,
+    waiting: [Value; 2],
+    refused: usize,
+}
+
+impl Events {
+    /// Everything works.
+    async fn before(what: &str) -> Option<Self> {
+        let chain = Chain::new(what)?;
+        let process = start(&chain).await;
+        process.post(&[opened(0)]).await;
+        until("it works", PATIENCE, async || alerts(&chain) == "1").await;
+        // As tills do: the same events again and again until they are taken.
+        let waiting = [opened(40), opened(1)];
+        Some(Self { chain, process, waiting, refused: 0 })
+    }
+
+    /// The brokers are away for so long.
+    async fn during(&mut self, away: Duration) {
+        let process = &self.process;
+        let begun = Instant::now();
+        while begun.elapsed() < away || self.refused == 0 {
+            let (status, retry_after, problem) = process.post_and_retry_after(&self.waiting).await;
+            assert_eq!((status, retry_after.is_some()), (503, true), "{problem}");
+            assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("Kafka")), "{problem}");
+            self.refused += 1;
+            let message = unready(process, "bus").await;
+            assert!(message.contains("look at the brokers"), "{message}");
+            for page in PAGES {
+                let asked = Instant::now();
+                assert_eq!(process.get(page).await.0, 200, "{page}");
+                assert!(asked.elapsed() < PAGE, "{page} took {:?}", asked.elapsed());
+            }
+            let (_, system) = process.get("/api/system").await;
+            let parts = system["unready"].as_array().expect("a list");
+            assert!(parts.iter().any(|part| part["part"] == "bus"), "{}", system["unready"]);
+            let (status, retry_after, problem) = process.get_and_retry_after("/api/events").await;
+            assert_eq!((status, retry_after.is_some()), (503, true), "{problem}");
+        }
+        // A switch is a matter of the store: it obeys at once, and others hear of it when the bus is back.
+        let (status, body) = process.patch("/api/plugins/age-verification", json!({"active": false})).await;
+        assert_eq!(status, 200, "{body}");
+    }
+
+    /// They are back.
+    async fn after(self) {
+        let Self { chain, process, waiting, refused } = self;
+        let mut tries = 0;
+        until("the events are taken", PATIENCE, async || {
+            tries += 1;
+            process.try_post(&waiting).await.0 == 202
+        })
+        .await;
+        until("each is decided on once", PATIENCE, async || alerts(&chain) == "3").await;
+        until("it is ready again", PATIENCE, async || process.get("/health/ready").await.0 == 200).await;
+        assert_eq!(process.get("/api/system").await.1["unready"], json!([]));
+        say(&format!("refused {refused} times while the brokers were away, and taken at try {tries} after"));
+    }
+}
+
+/// Two installations share one outage, since there is one broker: in one of them tills send events, in the other orders.
 #[actix::test]
-async fn while_the_brokers_are_away_tills_are_told_and_everything_else_can_be_looked_at() {
+async fn while_the_brokers_are_away_tills_are_told_orders_are_accepted_and_everything_else_can_be_looked_at() {
     let _alone = alone();
     let what = "the brokers are away";
-    let (Some(chain), Some(kafka)) = (Chain::new(what), Service::of_the_scripts("kafka", what)) else { return };
-    let process = start(&chain).await;
-    process.post(&[opened(0)]).await;
-    until("it works", PATIENCE, async || alerts(&chain) == "1").await;
-
+    let Some(kafka) = Service::of_the_scripts("kafka", what) else { return };
+    let (Some(mut events), Some(mut orders)) = tokio::join!(Events::before(what), Orders::before(what)) else { return };
     kafka.kill();
-    let begun = Instant::now();
-    // As tills do: the same events again and again until they are taken.
-    let waiting = [opened(40), opened(1)];
-    let mut refused = 0;
-    while begun.elapsed() < away_for() || refused == 0 {
-        let (status, retry_after, problem) = process.post_and_retry_after(&waiting).await;
-        assert_eq!((status, retry_after.is_some()), (503, true), "{problem}");
-        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("Kafka")), "{problem}");
-        refused += 1;
-        let message = unready(&process, "bus").await;
-        assert!(message.contains("look at the brokers"), "{message}");
-        for page in [
-            "/",
-            "/health/live",
-            "/metrics",
-            "/api/system",
-            "/api/plugins",
-            "/api/alerts",
-            "/api/deadletters",
-            "/api/audit",
-            "/api/orders",
-            "/api/timesheets?from=2026-01-01&to=2026-02-01",
-        ] {
-            let asked = Instant::now();
-            assert_eq!(process.get(page).await.0, 200, "{page}");
-            assert!(asked.elapsed() < PAGE, "{page} took {:?}", asked.elapsed());
-        }
-        let (_, system) = process.get("/api/system").await;
-        let parts = system["unready"].as_array().expect("a list");
-        assert!(parts.iter().any(|part| part["part"] == "bus"), "{}", system["unready"]);
-        let (status, retry_after, problem) = process.get_and_retry_after("/api/events").await;
-        assert_eq!((status, retry_after.is_some()), (503, true), "{problem}");
-    }
-    // A switch is a matter of the store: it obeys at once, and others hear of it when the bus is back.
-    let (status, body) = process.patch("/api/plugins/age-verification", json!({"active": false})).await;
-    assert_eq!(status, 200, "{body}");
-
+    tokio::join!(events.during(away_for()), orders.during(away_for()));
     kafka.start();
-    let mut tries = 0;
-    until("the events are taken", PATIENCE, async || {
-        tries += 1;
-        process.try_post(&waiting).await.0 == 202
-    })
-    .await;
-    until("each is decided on once", PATIENCE, async || alerts(&chain) == "3").await;
-    until("it is ready again", PATIENCE, async || process.get("/health/ready").await.0 == 200).await;
-    assert_eq!(process.get("/api/system").await.1["unready"], json!([]));
-    say(&format!("refused {refused} times while the brokers were away, and taken at try {tries} after"));
+    tokio::join!(events.after(), orders.after());
 }

@@ -14,7 +14,7 @@ use crate::support::results;
 use crate::support::site::{Site, Stream};
 
 /// Longer than the session of a group's member, so that it is put out.
-const PAUSE: Duration = Duration::from_secs(14);
+const PAUSE: Duration = Duration::from_secs(9);
 /// Far below the session's time-out: whoever leaves in good order is not waited for. Whom the page names is up to two seconds
 /// old; `tests/kafka/moving.rs` measures how long partitions really stand still.
 const TAKE_OVER: Duration = Duration::from_secs(5);
