@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
@@ -21,7 +20,7 @@ use super::context::{Context, LastError};
 use super::error::{bus_error, by_code};
 use super::options::{KafkaOptions, TRANSACTION_TIMEOUT};
 use super::positions::{PositionOf, Positions};
-use super::records::{number, places, to_headers};
+use super::records::{REQUEST_BYTES, number, places, size_in_request, to_headers};
 use super::topics::TopicNames;
 use crate::bus::{BusError, NewRecord, TopicPartition};
 
@@ -36,13 +35,6 @@ const DOING: &str = "writing to the outbox's lane";
 /// How finely deliveries are waited for. The thread sleeps in between: a poll of the client with a time-out below 2 ms spins
 /// instead, and a dozen lanes that spin take the processor from the brokers that they wait for.
 const DELIVERY_PAUSE: Duration = Duration::from_micros(500);
-/// A partition gets no more than this before it has acknowledged it: what fits into one request. librdkafka has one request
-/// under way for each partition, and its thread spins for as long as more is ready behind it. Two lanes that did so took both
-/// cores of a small machine from the broker whose answer they waited for, until their transactions timed out.
-const SLICE_BYTES: usize = 900_000;
-/// More than a record costs in a request beside its key, value and headers; so large that no request has more than the 10 000
-/// records that are librdkafka's own limit.
-const RECORD_OVERHEAD: usize = 100;
 /// How often an idle producer's log lines are fetched.
 const IDLE_POLL: Duration = Duration::from_secs(1);
 
@@ -366,17 +358,18 @@ impl OpenLane {
     }
 }
 
-/// What was handed over since the last time that everything was delivered.
+/// What was handed over since the last time that everything was delivered. A partition gets no more than one request's worth
+/// before it has acknowledged that: librdkafka has one request under way for each partition and spins while more is ready
+/// behind it. Two lanes that did so took both cores of a small machine from the broker whose answer they waited for.
 #[derive(Default)]
 struct Slice(HashMap<TopicPartition, usize>);
 
 impl Slice {
     /// True if the record still fits into its partition's request; then it is counted. One record always fits.
     fn takes(&mut self, place: TopicPartition, record: &NewRecord) -> bool {
-        let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
-        let size = record.key.as_ref().map_or(0, Bytes::len) + record.value.len() + headers + RECORD_OVERHEAD;
+        let size = size_in_request(record);
         let bytes = self.0.entry(place).or_default();
-        let fits = *bytes == 0 || *bytes + size <= SLICE_BYTES;
+        let fits = *bytes == 0 || *bytes + size <= REQUEST_BYTES;
         if fits {
             *bytes += size;
         }
@@ -471,11 +464,11 @@ mod tests {
     #[test]
     fn a_partition_gets_what_fits_into_one_request_before_it_must_answer() {
         let other = TopicPartition::new(Topic::Events, 1);
-        let large = record("x".repeat(SLICE_BYTES / 2));
+        let large = record("x".repeat(REQUEST_BYTES / 2));
         let mut slice = Slice::default();
         assert!(slice.takes(P0, &large));
         assert!(!slice.takes(P0, &large), "with what it costs beside its value, the second is too much");
         assert!(slice.takes(other, &large), "each partition has a request of its own");
-        assert!(Slice::default().takes(P0, &record("x".repeat(2 * SLICE_BYTES))), "alone it always fits");
+        assert!(Slice::default().takes(P0, &record("x".repeat(2 * REQUEST_BYTES))), "alone it always fits");
     }
 }

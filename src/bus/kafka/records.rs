@@ -71,6 +71,17 @@ pub(super) fn to_headers(headers: &[Header]) -> Option<OwnedHeaders> {
     Some(headers.iter().fold(empty, |all, (key, value)| all.insert(KafkaHeader { key, value: Some(&value[..]) })))
 }
 
+/// What a partition gets at once: librdkafka puts it into one request of at most `batch.size` (1 MB) and 10 000 records.
+pub(super) const REQUEST_BYTES: usize = 900_000;
+/// More than a record costs in a request beside its key, value and headers; so large that the 10 000 are never reached.
+const RECORD_OVERHEAD: usize = 100;
+
+/// What a record takes of a request, at most.
+pub(super) fn size_in_request(record: &NewRecord) -> usize {
+    let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.len() + 8).sum();
+    record.key.as_ref().map_or(0, Bytes::len) + record.value.len() + headers + RECORD_OVERHEAD
+}
+
 /// Where each record belongs.
 ///
 /// # Errors
