@@ -4,12 +4,18 @@
 //! The pipeline writes, everybody else reads. Whoever counts holds the `Arc` of what it counts (a partition, a plugin, an
 //! actor) and bumps it once per batch. Nothing here is durable: totals are since the process started.
 
+mod figures;
+mod memory;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+
+pub use figures::{Counter, Gauge};
+pub use memory::{peak_rss_bytes, rss_bytes};
 
 use crate::bus::TopicPartition;
 use crate::config::Role;
@@ -18,45 +24,6 @@ use crate::time::Timestamp;
 
 /// The histogram that shards observe commits in.
 pub const COMMIT_DURATION: &str = "tillstream_commit_duration_seconds";
-
-/// Counts upwards. Bumped with relaxed ordering: figures for people, not for decisions.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds.
-    pub fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// The sum so far.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// A figure that is set anew.
-#[derive(Debug, Default)]
-pub struct Gauge(AtomicI64);
-
-impl Gauge {
-    /// Sets it.
-    pub fn set(&self, value: i64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// Sets it if `value` is higher.
-    pub fn raise(&self, value: i64) {
-        self.0.fetch_max(value, Ordering::Relaxed);
-    }
-
-    /// The figure.
-    #[must_use]
-    pub fn get(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// Sums since the process started.
 #[derive(Debug, Default)]
@@ -115,13 +82,6 @@ pub struct Stages {
     pub commit: Counter,
     /// Telling the feed.
     pub feed: Counter,
-}
-
-impl Counter {
-    /// Adds the nanoseconds since `start`.
-    pub fn add_since(&self, start: Instant) {
-        self.add(u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX));
-    }
 }
 
 impl Stages {
@@ -388,24 +348,6 @@ impl Status {
 #[must_use]
 pub fn time_in(millis: i64) -> Option<Timestamp> {
     Some(millis).filter(|&millis| millis > 0).map(Timestamp::from_millis)
-}
-
-/// Resident memory of this process in bytes; `None` where the system does not tell (only Linux does).
-#[must_use]
-pub fn rss_bytes() -> Option<u64> {
-    proc_status_bytes("VmRSS:")
-}
-
-/// The highest resident memory so far, as [`rss_bytes`].
-#[must_use]
-pub fn peak_rss_bytes() -> Option<u64> {
-    proc_status_bytes("VmHWM:")
-}
-
-fn proc_status_bytes(field: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod external;
 mod manifests;
 pub mod members;
+mod patch;
 mod snapshot;
 mod view;
 mod watch;
@@ -22,6 +23,7 @@ use tokio::sync::Mutex;
 pub use external::ExternalSnapshot;
 pub use manifests::{ManifestFault, ManifestOutcome};
 pub use members::Member;
+use patch::{patched, while_off};
 pub use snapshot::{PluginSnapshot, Snapshot};
 use snapshot::{Registered, registry};
 pub use view::{ExternalView, PluginKind, PluginStats, PluginView};
@@ -31,7 +33,6 @@ use crate::event::stable_id;
 use crate::feed::{Feed, FeedBody, FeedItem, FeedKind};
 use crate::pipeline::source::content_type;
 use crate::plugins::defaults::Defaults;
-use crate::plugins::nearest;
 use crate::plugins::validate::{read, schema_of};
 use crate::status::Status;
 use crate::store::PluginChange;
@@ -42,11 +43,6 @@ use crate::time::Timestamp;
 
 /// Type of the messages on `pos.plugins`.
 pub const CONTROL_TYPE: &str = "tillstream.plugin.changed";
-/// What a person can change of a plugin.
-const CHANGEABLE: [&str; 3] = ["active", "eligibility", "settings"];
-/// What a person can change only of a plugin in another language: what becomes of its input while it is off.
-const WHILE_OFF: &str = "whileOff";
-
 /// The truth about plugins and stores.
 pub struct Control {
     store: Store,
@@ -322,70 +318,6 @@ impl Control {
     }
 }
 
-/// The row with a merge patch applied.
-fn patched(old: &PluginRow, patch: &Value) -> Result<(bool, Value, Value), ChangeError> {
-    let Value::Object(patch) = patch else {
-        return Err(ChangeError::Invalid(vec![FieldError::new(
-            "",
-            "is not an object with active, eligibility or settings",
-        )]));
-    };
-    let mut errors = Vec::new();
-    let is_known = |key: &str| CHANGEABLE.contains(&key) || (key == WHILE_OFF && old.external.is_some());
-    for key in patch.keys().filter(|key| !is_known(key)) {
-        let hint = nearest(key, CHANGEABLE).map_or_else(|| CHANGEABLE.join(", "), ToOwned::to_owned);
-        errors.push(FieldError::new(key, format!("cannot be changed; did you mean {hint}?")));
-    }
-    let active = match patch.get("active") {
-        None => old.active,
-        Some(Value::Bool(active)) => *active,
-        Some(_) => {
-            errors.push(FieldError::new("active", "is not true or false"));
-            old.active
-        }
-    };
-    if !errors.is_empty() {
-        return Err(ChangeError::Invalid(errors));
-    }
-    let merged = |old: &Value, key: &str| {
-        let mut value = old.clone();
-        if let Some(patch) = patch.get(key) {
-            merge(&mut value, patch);
-        }
-        value
-    };
-    Ok((active, merged(&old.eligibility, "eligibility"), merged(&old.settings, "settings")))
-}
-
-/// What becomes of the input while the plugin is off, with a merge patch applied.
-fn while_off(old: &ExternalRow, patch: &Value) -> Result<WhileOff, ChangeError> {
-    match patch.get(WHILE_OFF) {
-        None => Ok(old.while_off),
-        Some(value) => value.as_str().and_then(WhileOff::from_name).ok_or_else(|| {
-            ChangeError::Invalid(vec![FieldError::new(WHILE_OFF, format!("is {value}; must be wait or skip"))])
-        }),
-    }
-}
-
-/// RFC 7396, JSON Merge Patch.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let object = target.as_object_mut().expect("made one just now");
-    for (key, value) in patch {
-        if value.is_null() {
-            object.remove(key);
-        } else {
-            merge(object.entry(key).or_insert(Value::Null), value);
-        }
-    }
-}
-
 /// The message for `pos.plugins` about a plugin as it is from now on.
 fn control_record(row: &PluginRow, actor: &str) -> NewRecord {
     let (name, revision) = (row.name.as_str(), row.revision);
@@ -448,25 +380,4 @@ async fn load(store: &Store, registry: &[Registered]) -> Result<Snapshot, StoreE
         Stores::default()
     });
     Ok(Snapshot::new(epoch, Arc::new(stores), revision, plugins).with_externals(externals, refused))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_merge_patch_follows_the_examples_of_the_rfc() {
-        let cases = [
-            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
-            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
-            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
-            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
-            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
-        ];
-        for (mut target, patch, result) in cases {
-            merge(&mut target, &patch);
-            assert_eq!(target, result);
-        }
-    }
 }
