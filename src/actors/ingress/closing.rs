@@ -9,7 +9,7 @@ use crate::delivery::orders;
 use crate::time::Timestamp;
 
 /// Timers that one step of the clock wakes, about: so much of what they ask for is in memory at a time.
-const STEP_TIMERS: usize = 4_000;
+const STEP_TIMERS: usize = 10_000;
 
 /// How far the end has come.
 #[derive(Debug, Default)]
