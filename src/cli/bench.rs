@@ -69,7 +69,7 @@ struct Drain {
     /// An empty database instead of SQLite: mysql://user:password@host:port/db.
     #[arg(long, value_name = "URL")]
     store: Option<String>,
-    /// Terminals, in four stores.
+    /// Terminals, in four stores, and in more of them where there are over 800.
     #[arg(long, default_value_t = 200)]
     terminals: u32,
     /// Seed of the rig.
@@ -85,7 +85,7 @@ struct Latency {
     /// How long.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
-    /// Terminals, in four stores.
+    /// Terminals, in four stores, and in more of them where there are over 800.
     #[arg(long, default_value_t = 200)]
     terminals: u32,
     /// Seed of the rig.
@@ -139,13 +139,17 @@ fn services(args: &Drain) -> Vec<Override> {
     flags
 }
 
+/// At most, as long as there are four stores.
+const TERMINALS_OF_A_STORE: u32 = 200;
+
 fn rig(terminals: u32, seed: u64, limit: Limit, start: Timestamp, pace: Pace) -> Rig {
-    let per_store = (terminals / 4).max(1);
+    let stores = (terminals / TERMINALS_OF_A_STORE).max(4);
+    let per_store = (terminals / stores).max(1);
     let always_open = pace != Pace::Simulated;
     Rig::new(Options {
-        stores: 4,
+        stores,
         terminals: per_store,
-        employees: Options::default_employees(4, per_store),
+        employees: Options::default_employees(stores, per_store),
         customers: terminals * 10,
         limit,
         pace,
