@@ -4,7 +4,8 @@
 //! read.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -50,18 +51,9 @@ enum Job {
     },
 }
 
-impl Job {
-    /// Nobody waits for the answer.
-    fn is_given_up(&self) -> bool {
-        match self {
-            Self::Append { answer, .. } => answer.is_closed(),
-            Self::Position { answer } => answer.is_closed(),
-        }
-    }
-}
-
 struct LaneThread {
     number: u64,
+    given_up: Arc<AtomicBool>,
     jobs: mpsc::Sender<Job>,
     thread: JoinHandle<()>,
 }
@@ -124,8 +116,10 @@ impl Lanes {
                 return answer.map_err(|_| closed())?;
             }
             let mut threads = lock(&threads);
-            if threads.by_lane.get(&lane).is_some_and(|thread| thread.number == number) {
-                threads.by_lane.remove(&lane);
+            if let Entry::Occupied(thread) = threads.by_lane.entry(lane.clone())
+                && thread.get().number == number
+            {
+                thread.remove().given_up.store(true, Ordering::Release);
                 tracing::warn!(lane, "the Kafka client has not come back in time; a new producer takes the lane over");
             }
             Err(BusError::Unavailable(format!("Kafka: {DOING}: nothing came of it within {} s", limit.as_secs())))
@@ -151,7 +145,9 @@ impl Lanes {
 
     fn start(&self, lane: &str, number: u64) -> Result<LaneThread, BusError> {
         let (jobs, waiting) = mpsc::channel();
+        let given_up = Arc::new(AtomicBool::new(false));
         let mut worker = Lane {
+            given_up: Arc::clone(&given_up),
             name: lane.to_owned(),
             options: Arc::clone(&self.options),
             names: self.names.clone(),
@@ -162,7 +158,7 @@ impl Lanes {
         };
         let thread = std::thread::Builder::new().name("kafka-lane".to_owned()).spawn(move || worker.run(&waiting));
         let thread = thread.map_err(|error| BusError::Unavailable(format!("no thread for Kafka: {error}")))?;
-        Ok(LaneThread { number, jobs, thread })
+        Ok(LaneThread { number, given_up, jobs, thread })
     }
 }
 
@@ -195,6 +191,8 @@ fn closed() -> BusError {
 
 /// One lane, on its thread.
 struct Lane {
+    /// Another thread has taken this one's place.
+    given_up: Arc<AtomicBool>,
     name: String,
     options: Arc<KafkaOptions>,
     names: TopicNames,
@@ -216,8 +214,8 @@ impl Lane {
     fn run(&mut self, jobs: &mpsc::Receiver<Job>) {
         loop {
             match jobs.recv_timeout(IDLE_POLL) {
-                // Whoever asked has given this thread up: opening the lane now would fence the one in its place.
-                Ok(job) if job.is_given_up() => {}
+                // Opening the lane now would fence the thread in this one's place.
+                _ if self.given_up.load(Ordering::Acquire) => return,
                 Ok(Job::Append { position, records, places, answer }) => {
                     let result = self.append(position, &records, &places);
                     let _ = answer.send(result);
