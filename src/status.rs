@@ -146,6 +146,17 @@ pub struct PluginFigures {
     pub last_event_at: i64,
 }
 
+impl PluginStatus {
+    /// Adds what a batch has done.
+    pub fn add(&self, figures: &PluginFigures) {
+        self.consumed.add(figures.consumed);
+        self.skipped.add(figures.skipped);
+        self.effects.add(figures.effects);
+        self.errors.add(figures.errors);
+        self.last_event_at.raise(figures.last_event_at);
+    }
+}
+
 impl PluginFigures {
     /// The figures as they stand.
     #[must_use]

@@ -19,7 +19,7 @@ use crate::effect::Effect;
 use crate::event::Scope;
 use crate::pipeline::Placed;
 use crate::plugins::{EventTypes, Plugin};
-use crate::status::PluginStatus;
+use crate::status::{PluginFigures, PluginStatus};
 use crate::store::Store;
 use crate::store::model::{EntityKey, EntityRow, StoreError};
 use crate::time::Timestamp;
@@ -40,6 +40,8 @@ pub struct PluginOutcome {
     pub entities: Vec<(EntityKey, EntityOutcome)>,
     /// Events that could not be decided on, with the entity and why.
     pub failures: Vec<(EntityKey, Failure)>,
+    /// What counts once the batch is committed, and where; a batch that has to be decided again counts once.
+    pub counted: (Arc<PluginStatus>, PluginFigures),
 }
 
 /// The timers of one partition.
@@ -104,7 +106,7 @@ impl<P: Plugin> State<P> {
             return Ok(self.while_off(input));
         }
         self.entities.forget(input.committed);
-        let mut tasks = self.select(input, |placed| {
+        let (mut tasks, figures) = Self::select(input, |placed| {
             if !input.settings.is_for::<P>(placed.position) {
                 return false;
             }
@@ -115,7 +117,7 @@ impl<P: Plugin> State<P> {
         });
         self.load_timers(input).await?;
         self.add_due_timers(input, &mut tasks);
-        let mut outcome = PluginOutcome::default();
+        let mut outcome = PluginOutcome { counted: (Arc::clone(&self.status), figures), ..PluginOutcome::default() };
         let mut tasks = tasks.into_iter();
         while tasks.len() > 0 {
             let piece: Vec<Task> = tasks.by_ref().take(PIECE_ENTITIES).collect();
@@ -128,8 +130,9 @@ impl<P: Plugin> State<P> {
 
     /// Switched off, the plugin gets nothing; a dead letter that is replayed to it goes back to where it was.
     fn while_off(&self, input: &BatchInput) -> PluginOutcome {
-        let mut outcome = PluginOutcome::default();
-        for task in self.select(input, |_| false) {
+        let (tasks, figures) = Self::select(input, |_| false);
+        let mut outcome = PluginOutcome { counted: (Arc::clone(&self.status), figures), ..PluginOutcome::default() };
+        for task in tasks {
             for index in task.events {
                 let addressee = input.events[index as usize].addressee.as_ref();
                 if addressee.is_some_and(|addressee| addressee.dead_letter.is_some()) {
@@ -142,7 +145,7 @@ impl<P: Plugin> State<P> {
     }
 
     /// The events of each entity that this plugin wants and that qualify.
-    fn select(&self, input: &BatchInput, qualifies: impl Fn(&Placed) -> bool) -> Vec<Task> {
+    fn select(input: &BatchInput, qualifies: impl Fn(&Placed) -> bool) -> (Vec<Task>, PluginFigures) {
         let mut wanted = [EventTypes::default(); Scope::ALL.len()];
         for subscription in input.settings.subscriptions::<P>() {
             wanted[subscription.scope as usize] = subscription.event_types;
@@ -175,10 +178,8 @@ impl<P: Plugin> State<P> {
             (!events.is_empty()).then(|| Task::of::<P>(group, events, input))
         });
         let tasks = tasks.collect();
-        self.status.consumed.add(consumed);
-        self.status.skipped.add(skipped);
-        self.status.last_event_at.raise(newest.as_millis());
-        tasks
+        let last_event_at = newest.as_millis();
+        (tasks, PluginFigures { consumed, skipped, last_event_at, ..PluginFigures::default() })
     }
 
     async fn load_timers(&mut self, input: &BatchInput) -> Result<(), StoreError> {
@@ -263,7 +264,9 @@ impl<P: Plugin> State<P> {
                 return Err(StoreError::Unavailable(format!("the actor of {}:{id} died", scope.as_str())));
             };
             let before = self.entities.worked(&task.name, &done);
-            self.count(&done);
+            let effects = done.effects.iter().filter(|effect| !matches!(effect, Effect::Log(_))).count();
+            outcome.counted.1.effects += effects as u64;
+            outcome.counted.1.errors += done.failures.len() as u64;
             for failure in std::mem::take(&mut done.failures) {
                 outcome.failures.push((task.key.clone(), failure));
             }
@@ -281,12 +284,6 @@ impl<P: Plugin> State<P> {
         if let Some(due) = now {
             timers.waiting.insert((due, scope, id));
         }
-    }
-
-    fn count(&self, outcome: &EntityOutcome) {
-        let effects = outcome.effects.iter().filter(|effect| !matches!(effect, Effect::Log(_))).count();
-        self.status.effects.add(effects as u64);
-        self.status.errors.add(outcome.failures.len() as u64);
     }
 }
 

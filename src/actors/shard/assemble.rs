@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::commit::{CommitReport, PreparedBatch, ShardFault};
+use super::external::Inputs;
 use crate::actors::entity::Failure;
 use crate::actors::plugin::PluginOutcome;
 use crate::actors::sources::Standing;
@@ -21,6 +22,7 @@ use crate::event::{Event, Scope, stable_id};
 use crate::feed::{FeedBody, FeedItem, FeedKind};
 use crate::pipeline::Placed;
 use crate::pipeline::source::to_own_partition;
+use crate::status::{PluginFigures, PluginStatus};
 use crate::store::model::{
     Commit, DeadLetter, DeadLetterStatus, EntityKey, OutboxRow, PartitionCommit, PartitionRow, WindowRow,
 };
@@ -39,6 +41,7 @@ pub(super) struct Assembly {
     /// What plugins have published, with the partition on which it stands, for plugins in other languages.
     pub(super) published: Vec<(TopicPartition, Placed)>,
     pub(super) report: CommitReport,
+    counted: Vec<(Arc<PluginStatus>, PluginFigures)>,
     commit: Commit,
     outbox: BTreeMap<TopicPartition, Vec<NewRecord>>,
     feed: Vec<FeedItem>,
@@ -60,6 +63,7 @@ impl Assembly {
             chunks: Vec::new(),
             published: Vec::new(),
             report: CommitReport { batch, ..CommitReport::default() },
+            counted: Vec::new(),
             outbox: BTreeMap::new(),
             feed: Vec::new(),
             log: Vec::new(),
@@ -142,6 +146,7 @@ impl Assembly {
 
     /// Adds what a plugin decided.
     pub(super) fn add_plugin(&mut self, input: &BatchInput, outcome: PluginOutcome) {
+        self.counted.push(outcome.counted);
         for (key, entity) in outcome.entities {
             self.commit.entities.extend(entity.row);
             self.commit.dead_letters_replayed.extend(entity.replayed);
@@ -155,8 +160,9 @@ impl Assembly {
     }
 
     /// Adds what plugins in other languages get.
-    pub(super) fn add_inputs(&mut self, records: Vec<(TopicPartition, NewRecord)>) {
-        for (place, record) in records {
+    pub(super) fn add_inputs(&mut self, inputs: Inputs) {
+        self.counted.extend(inputs.counted);
+        for (place, record) in inputs.records {
             self.outbox.entry(place).or_default().push(record);
         }
     }
@@ -249,6 +255,7 @@ impl Assembly {
             feed,
             log: self.log,
             report: self.report,
+            counted: self.counted,
             standings,
             done,
         }

@@ -11,7 +11,7 @@ use crate::actors::sources::Standing;
 use crate::bus::{BusError, NewRecord, Topic, TopicPartition};
 use crate::effect::LogLine;
 use crate::feed::FeedItem;
-use crate::status::COMMIT_DURATION;
+use crate::status::{COMMIT_DURATION, PluginFigures, PluginStatus};
 use crate::store::model::{Commit, StoreError};
 use crate::time::Timestamp;
 
@@ -81,6 +81,8 @@ pub(super) struct PreparedBatch {
     pub(super) feed: Vec<FeedItem>,
     pub(super) log: Vec<LogLine>,
     pub(super) report: CommitReport,
+    /// What plugins have done with it.
+    pub(super) counted: Vec<(Arc<PluginStatus>, PluginFigures)>,
     pub(super) standings: Vec<(TopicPartition, Standing)>,
     pub(super) done: oneshot::Sender<Result<CommitReport, ShardFault>>,
 }
@@ -161,6 +163,9 @@ async fn commit_stage(
         totals.gaps.add(batch.report.gaps);
         totals.dead_letters.add(batch.report.dead_letters);
         totals.derived.add(batch.report.derived);
+        for (plugin, figures) in &batch.counted {
+            plugin.add(figures);
+        }
         if !commit.outbox.is_empty() {
             context.outbox.notify_one();
         }

@@ -1,5 +1,7 @@
 //! What plugins in other languages get of a batch: records for their input topics, which go out with the commit.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::actors::BatchInput;
@@ -7,7 +9,7 @@ use crate::bus::{NewRecord, Topic, TopicPartition};
 use crate::control::ExternalSnapshot;
 use crate::event::Scope;
 use crate::pipeline::Placed;
-use crate::status::Status;
+use crate::status::{PluginFigures, PluginStatus, Status};
 use crate::time::Timestamp;
 
 /// An event for one entity of a plugin, with its place in the order of its partition.
@@ -18,16 +20,20 @@ struct Picked<'a> {
     placed: &'a Placed,
 }
 
-/// The records for the inputs of all active plugins, each with the partition in whose outbox it goes. `published` is what
+/// What plugins in other languages get of a batch.
+#[derive(Default)]
+pub(super) struct Inputs {
+    /// Each with the partition in whose outbox it goes.
+    pub(super) records: Vec<(TopicPartition, NewRecord)>,
+    /// What counts once the batch is committed.
+    pub(super) counted: Vec<(Arc<PluginStatus>, PluginFigures)>,
+}
+
+/// The records for the inputs of all active plugins. `published` is what
 /// plugins have published, with the partitions on which it stands.
-pub(super) fn route(
-    input: &BatchInput,
-    published: &[(TopicPartition, Placed)],
-    status: &Status,
-) -> Vec<(TopicPartition, NewRecord)> {
-    let mut records = Vec::new();
+pub(super) fn route(input: &BatchInput, published: &[(TopicPartition, Placed)], status: &Status) -> Inputs {
+    let mut inputs = Inputs::default();
     for plugin in input.settings.externals().iter().filter(|plugin| plugin.is_active()) {
-        let figures = status.plugin(&plugin.row.name);
         let (mut wanted, mut newest) = (0, Timestamp::MIN);
         let mut picked = of_groups(plugin, input);
         if plugin.manifest.wants_published {
@@ -38,17 +44,17 @@ pub(super) fn route(
             plugin.is_eligible(&one.placed.event, one.placed.position, input.settings.stores())
         });
         picked.sort_by_key(|one| (one.partition, one.order));
-        figures.consumed.add(picked.len() as u64);
-        figures.skipped.add(wanted - picked.len() as u64);
+        let consumed = picked.len() as u64;
         for one in picked {
             newest = newest.max(one.placed.event.time);
-            records.push((one.partition, record(plugin, one.entity, one.placed)));
+            inputs.records.push((one.partition, record(plugin, one.entity, one.placed)));
         }
-        if newest > Timestamp::MIN {
-            figures.last_event_at.raise(newest.as_millis());
-        }
+        let skipped = wanted - consumed;
+        let figures =
+            PluginFigures { consumed, skipped, last_event_at: newest.as_millis(), ..PluginFigures::default() };
+        inputs.counted.push((status.plugin(&plugin.row.name), figures));
     }
-    records
+    inputs
 }
 
 /// What tills have sent about the entities of the plugin's scope.
