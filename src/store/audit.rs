@@ -1,6 +1,6 @@
 //! Who changed what, when and why.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use super::Store;
 use super::connection::{on, queries};
@@ -62,17 +62,26 @@ impl Row {
 /// When the first try of a decision was made. A try that comes later follows one whose outcome is not known, since the connection
 /// broke: it may have been done.
 #[derive(Debug, Default)]
-pub(super) struct FirstTry(OnceLock<Timestamp>);
+pub(super) struct FirstTry(Mutex<Option<Timestamp>>);
+
+/// What MySQL and MariaDB say of a transaction that lost a deadlock or a lock: it was rolled back, so its outcome is known.
+const ROLLED_BACK: &str = "try restarting transaction";
 
 impl FirstTry {
     /// Notes the first try; when that was, if this is another one.
     pub(super) fn before(&self) -> Option<Timestamp> {
-        let known = self.0.get().copied();
-        if known.is_none() {
-            // Tries come one after the other.
-            let _ = self.0.set(Timestamp::now());
-        }
+        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = *first;
+        first.get_or_insert_with(Timestamp::now);
         known
+    }
+
+    /// Forgets a try of which it is known that nothing came.
+    pub(super) fn ended<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if result.as_ref().is_err_and(|error| error.to_string().contains(ROLLED_BACK)) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        result
     }
 }
 

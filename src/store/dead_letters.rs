@@ -111,7 +111,7 @@ impl Store {
             {
                 return Ok(count);
             }
-            on!(database, discard(&selection, &actor))
+            first_try.ended(on!(database, discard(&selection, &actor)))
         })
         .await
     }
@@ -134,7 +134,7 @@ impl Store {
             {
                 return Ok(count);
             }
-            on!(database, replay(&selection, &actor, &make))
+            first_try.ended(on!(database, replay(&selection, &actor, &make)))
         })
         .await
     }
