@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::Backoff;
+use super::{Backoff, PassError};
 use crate::actors::shard::ShardContext;
 use crate::bus::{BusError, Record, Topic, TopicPartition};
 use crate::control::{ManifestFault, ManifestOutcome, Snapshot};
@@ -33,14 +33,6 @@ const MESSAGE_BYTES_MAX: usize = 2000;
 /// Reads what plugins in other languages tell.
 pub struct PluginIntake {
     context: ShardContext,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum PassError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Bus(#[from] BusError),
 }
 
 impl PluginIntake {
