@@ -119,7 +119,7 @@ impl Store {
                 reason: reason.as_deref(),
                 ..NewEntry::default()
             };
-            on!(database, change_plugin(expected_revision, &change, entry, &records))
+            first_try.ended(on!(database, change_plugin(expected_revision, &change, entry, &records)))
         })
         .await
     }
@@ -159,7 +159,7 @@ impl Store {
                 reason: reason.as_deref(),
                 ..NewEntry::default()
             };
-            on!(database, change_stores(expected_revision, &value, entry))
+            first_try.ended(on!(database, change_stores(expected_revision, &value, entry)))
         })
         .await
     }

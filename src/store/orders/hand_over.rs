@@ -44,7 +44,7 @@ impl Store {
                 Some(since) => on!(database, resent_since(&id, &actor, since))?,
                 None => false,
             };
-            if done { Ok(true) } else { on!(database, resend_one(&id, &actor)) }
+            if done { Ok(true) } else { first_try.ended(on!(database, resend_one(&id, &actor))) }
         })
         .await
     }
