@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix::{
-    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WrapFuture,
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, Recipient, ResponseFuture, WeakRecipient,
+    WrapFuture,
 };
 use futures_util::future::{LocalBoxFuture, join_all};
 
@@ -37,27 +38,29 @@ struct Supervised {
     backoff_ms: u64,
 }
 
-/// Where tests can make a long-lived actor crash, by name.
+/// Where tests can make a long-lived actor crash, by name. The registry does not keep an actor alive: one whose owner lets go
+/// of it ends, with all that it holds.
 #[derive(Clone, Default)]
-pub struct Crashes(Arc<Mutex<BTreeMap<String, Recipient<Crash>>>>);
+pub struct Crashes(Arc<Mutex<BTreeMap<String, WeakRecipient<Crash>>>>);
 
 impl Crashes {
     /// Makes an actor known.
-    pub fn register(&self, name: &str, actor: Recipient<Crash>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), actor);
+    pub fn register(&self, name: &str, actor: &Recipient<Crash>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), actor.downgrade());
     }
 
-    /// The names of all actors that can be made to crash.
+    /// The names of all actors that were made known, those that have ended since included: they may start again.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    /// Makes an actor crash; false if there is none of that name.
+    /// Makes an actor crash; false if no actor of that name was ever made known. One that has ended cannot crash.
     #[must_use]
     pub fn crash(&self, name: &str) -> bool {
         let actor = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         actor.is_some_and(|actor| {
+            let Some(actor) = actor.upgrade() else { return true };
             actor.do_send(Crash);
             true
         })
@@ -104,7 +107,7 @@ impl Supervisor {
         let watcher = Watcher { name: name.to_owned(), supervisor: ctx.address().recipient(), why: None };
         let addr = Service { work: Some((service.factory)()), watcher }.start();
         service.addr = Some(addr.clone());
-        self.crashes.register(name, addr.recipient());
+        self.crashes.register(name, &addr.recipient());
     }
 }
 
@@ -257,6 +260,32 @@ mod tests {
         assert!(crashes.crash("worker"));
         assert_eq!(is_running.recv().await, Some(3));
         assert_eq!((starts.load(Ordering::SeqCst), status.actor("worker").restarts.get()), (4, 3));
+    }
+
+    /// An actor with something that goes when the actor goes.
+    struct Holder {
+        _holds: tokio::sync::mpsc::UnboundedSender<()>,
+    }
+
+    impl Actor for Holder {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Crash> for Holder {
+        type Result = ();
+
+        fn handle(&mut self, _: Crash, _: &mut Context<Self>) {}
+    }
+
+    #[actix::test]
+    async fn an_actor_that_its_owner_lets_go_of_ends_although_it_was_made_known() {
+        let crashes = Crashes::default();
+        let (holds, mut is_held) = tokio::sync::mpsc::unbounded_channel();
+        let owner = Holder { _holds: holds }.start();
+        crashes.register("holder", &owner.clone().recipient());
+        drop(owner);
+        assert_eq!(is_held.recv().await, None, "what it held is gone");
+        assert_eq!((crashes.crash("holder"), crashes.crash("nobody")), (true, false));
     }
 
     #[actix::test]

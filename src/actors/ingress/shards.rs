@@ -154,7 +154,7 @@ impl Shards {
             handle.start_at = None;
             let context = self.context.clone();
             let actor = Shard::start_in_arbiter(&handle.arbiter.handle(), move |_| Shard::new(index, context));
-            self.crashes.register(&name(index), actor.clone().recipient());
+            self.crashes.register(&name(index), &actor.clone().recipient());
             let places = handle.partitions.iter();
             let partitions = places.flat_map(|&partition| {
                 [TopicPartition::new(Topic::Events, partition), TopicPartition::new(Topic::Rekeyed, partition)]
@@ -332,7 +332,27 @@ fn bytes_that_fit(before: usize, bytes: usize, states: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    #[actix::test]
+    async fn a_revoked_shard_lets_go_of_all_that_it_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", directory.path().join("store.db").display());
+        let context = ShardContext::for_tests(&url, 4).await;
+        let mut lanes = Lanes::new(4);
+        let mut shards = Shards::new(context.clone(), 2, Crashes::default());
+        let held_before = Arc::strong_count(&context.sources);
+        shards.assign(&[0, 1, 2, 3], &mut lanes);
+        shards.start_due(&mut lanes).await;
+        assert!(shards.all_up() && Arc::strong_count(&context.sources) > held_before);
+        // A process that is the only one of several to be left without partitions starts no shard in their place.
+        shards.revoke(&[0, 1, 2, 3], &mut lanes);
+        while Arc::strong_count(&context.sources) > held_before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 
     #[test]
     fn batches_shrink_with_what_they_change_and_grow_again_step_by_step() {

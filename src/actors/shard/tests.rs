@@ -15,23 +15,17 @@ use crate::time::Timestamp;
 
 const PARTITIONS: u32 = 4;
 
-async fn context(url: &str) -> ShardContext {
-    let store = Store::open(url).await.unwrap();
-    let (feed, status) = (Feed::new(100), Arc::new(Status::new(Role::ALL.to_vec())));
-    let control =
-        Control::start(store.clone(), feed.clone(), Arc::clone(&status), &Defaults::built_in()).await.unwrap();
-    let bus: Arc<dyn Bus> = Arc::new(SimulatedBus::new(PARTITIONS, 1));
-    let sources = Arc::new(Sources::new(&*bus));
-    ShardContext {
-        bus,
-        store,
-        control,
-        feed,
-        sources,
-        status,
-        outbox: Arc::default(),
-        calls: Arc::default(),
-        entities_max: 1000,
+impl ShardContext {
+    /// A simulated bus, and the store at `url`.
+    pub(in crate::actors) async fn for_tests(url: &str, partitions: u32) -> Self {
+        let store = Store::open(url).await.unwrap();
+        let (feed, status) = (Feed::new(100), Arc::new(Status::new(Role::ALL.to_vec())));
+        let control =
+            Control::start(store.clone(), feed.clone(), Arc::clone(&status), &Defaults::built_in()).await.unwrap();
+        let bus: Arc<dyn Bus> = Arc::new(SimulatedBus::new(partitions, 1));
+        let sources = Arc::new(Sources::new(&*bus));
+        let (outbox, calls) = (Arc::default(), Arc::default());
+        Self { bus, store, control, feed, sources, status, outbox, calls, entities_max: 1000 }
     }
 }
 
@@ -59,7 +53,7 @@ fn fetched(partition: u32, offset: i64, terminal: &str) -> (TopicPartition, Fetc
 async fn after_a_batch_that_could_not_be_applied_nothing_more_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db").display().to_string();
-    let context = context(&format!("sqlite:{path}")).await;
+    let context = ShardContext::for_tests(&format!("sqlite:{path}"), PARTITIONS).await;
     let shard = Shard::new(0, context.clone()).start();
     let places: Vec<_> = (0..2).map(|partition| TopicPartition::new(Topic::Events, partition)).collect();
     shard.send(Take { partitions: places.clone(), quarantined: HashSet::new() }).await.unwrap().unwrap();
