@@ -198,48 +198,19 @@ impl Selection {
 /// How many dead letters a decision was about.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Affected {
-    /// Those that were open, at most 10000 at a time.
+    /// Those that were open, at most 10000 at a time; a replay also ends at 64 MB. Ask again for the others.
     affected: usize,
     /// Those that still are no valid events, that are timers, or whose plugin is switched off, so that a replay would change
     /// nothing.
     skipped: usize,
 }
 
-/// Letters that one bulk decision looks at.
-const LETTERS_MAX: usize = 10_000;
-
 /// The ids of those that can be applied, and how many cannot.
 async fn replayable(state: &State, selection: DeadLetterSelection) -> Result<(Vec<String>, usize), Problem> {
-    let (mut ids, mut skipped) = (Vec::new(), 0);
     let settings = state.control.snapshot();
-    let mut look_at = |letter: &DeadLetter| match original_of(letter) {
-        Ok(_) if hindrance(&settings, letter).is_none() => ids.push(letter.id.clone()),
-        _ => skipped += 1,
-    };
-    match selection {
-        DeadLetterSelection::Ids(wanted) => {
-            for id in wanted.iter().take(LETTERS_MAX) {
-                match state.store.dead_letter(id).await {
-                    Ok(stored) => look_at(&stored.letter),
-                    Err(StoreError::NotFound) => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        DeadLetterSelection::Filter(filter) => {
-            let (mut cursor, mut seen) = (None::<String>, 0);
-            while seen < LETTERS_MAX {
-                let page = state.store.dead_letters(filter.clone(), cursor.as_deref(), 1000).await?;
-                seen += page.items.len();
-                page.items.iter().for_each(|stored| look_at(&stored.letter));
-                cursor = page.next;
-                if cursor.is_none() {
-                    break;
-                }
-            }
-        }
-    }
-    Ok((ids, skipped))
+    let can_be_applied =
+        move |letter: &DeadLetter| original_of(letter).is_ok() && hindrance(&settings, letter).is_none();
+    Ok(state.store.sift_dead_letters(selection, can_be_applied).await?)
 }
 
 async fn decided(state: &State, id: &str, affected: usize) -> Result<HttpResponse, Problem> {

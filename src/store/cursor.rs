@@ -50,9 +50,19 @@ impl<K: DeserializeOwned + Serialize> Cut<K> {
         i64::try_from(self.limit + 1).expect("a page has at most a thousand items")
     }
 
+    /// Items that the page may hold.
+    pub(super) const fn items(&self) -> usize {
+        self.limit
+    }
+
     /// Makes a page of the rows that were asked for.
-    pub(super) fn page<T>(&self, mut items: Vec<T>, key: impl Fn(&T) -> K) -> Page<T> {
+    pub(super) fn page<T>(&self, items: Vec<T>, key: impl Fn(&T) -> K) -> Page<T> {
         let more = items.len() > self.limit;
+        self.page_with(items, more, key)
+    }
+
+    /// Makes a page of its items; `more` come after them.
+    pub(super) fn page_with<T>(&self, mut items: Vec<T>, more: bool, key: impl Fn(&T) -> K) -> Page<T> {
         items.truncate(self.limit);
         let next = items.last().filter(|_| more).map(|last| {
             URL_SAFE_NO_PAD.encode(serde_json::to_vec(&key(last)).expect("keys are made of numbers and strings"))

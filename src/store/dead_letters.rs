@@ -17,6 +17,10 @@ use crate::time::Timestamp;
 
 /// Most dead letters that one call decides on.
 pub const DECISION_LETTERS_MAX: usize = 10_000;
+/// Bytes of the dead letters that one call applies again: it copies them into the outbox, in one transaction.
+const REPLAY_BYTES_MAX: usize = 64 << 20;
+/// Bytes of the dead letters of one page. A page ends before its limit rather than hold more; a larger letter comes alone.
+const PAGE_BYTES_MAX: usize = 8 << 20;
 /// What the audit calls these decisions.
 const DISCARD: &str = "deadletter.discard";
 const REPLAY: &str = "deadletter.replay";
@@ -47,12 +51,21 @@ pub struct DeadLetterFilter {
     pub to: Option<Timestamp>,
 }
 
+/// What is known of a dead letter without reading it whole.
+#[derive(Debug, Clone)]
+pub(super) struct Head {
+    id: String,
+    plugin: Option<String>,
+    /// About the bytes that it takes.
+    bytes: usize,
+}
+
 /// Which dead letters a decision is about. Those that are not open, or already wait for their replay, are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeadLetterSelection {
     /// These.
     Ids(Vec<String>),
-    /// All that match, at most [`DECISION_LETTERS_MAX`] in one call, the oldest first.
+    /// All that match, at most [`DECISION_LETTERS_MAX`] in one call, the oldest first. A replay also ends at 64 MB.
     Filter(DeadLetterFilter),
 }
 
@@ -116,6 +129,31 @@ impl Store {
         .await
     }
 
+    /// Sifts the dead letters of a selection on which a decision can still be made: the ids of those that `is_wanted`, and how
+    /// many are not. They are read a few at a time.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn sift_dead_letters(
+        &self,
+        selection: DeadLetterSelection,
+        is_wanted: impl Fn(&DeadLetter) -> bool + Send,
+    ) -> Result<(Vec<String>, usize), StoreError> {
+        let heads = self.read(move |database| on!(database, open_heads(&selection))).await?;
+        let (mut wanted, mut others) = (Vec::new(), 0);
+        for group in statements(heads, |head| head.bytes) {
+            let ids: Vec<String> = group.into_iter().map(|head| head.id).collect();
+            for letter in self.read(move |database| on!(database, letters(&ids))).await? {
+                if is_wanted(&letter) {
+                    wanted.push(letter.id);
+                } else {
+                    others += 1;
+                }
+            }
+        }
+        Ok((wanted, others))
+    }
+
     /// Queues open dead letters for being applied again, each as the record that `make` makes of it, on lane `deadletters`,
     /// and answers how many. They stay open until the commit that applies them; orders that failed are pending again at once.
     ///
@@ -143,7 +181,17 @@ impl Store {
 queries! {
     use diesel::prelude::*;
 
+    use diesel::dsl::sql;
+    use diesel::sql_types::BigInt;
+
     type Boxed<'a> = dead_letters::BoxedQuery<'a, <Db as Connection>::Backend>;
+
+    /// SQLite knows the length of a value without reading it.
+    const BYTES: &str = "LENGTH(bytes) + COALESCE(LENGTH(headers), 0)";
+
+    fn bytes_of(length: i64) -> usize {
+        usize::try_from(length).unwrap_or(usize::MAX / 4)
+    }
 
     fn filtered(filter: &DeadLetterFilter) -> Boxed<'_> {
         let mut query = dead_letters::table.into_boxed();
@@ -172,28 +220,44 @@ queries! {
     ) -> Result<Page<StoredDeadLetter>, StoreError> {
         let mut query = filtered(filter).order((dead_letters::at.desc(), dead_letters::id.desc())).limit(cut.rows());
         if let Some((at, id)) = &cut.after {
-            let same_time = dead_letters::at.eq(*at).and(dead_letters::id.lt(id));
-            query = query.filter(dead_letters::at.lt(*at).or(same_time));
+            query = query.filter(dead_letters::at.le(*at).and(dead_letters::at.lt(*at).or(dead_letters::id.lt(id))));
         }
-        let rows: Vec<Row> = query.load(db)?;
-        let items = rows.into_iter().map(Row::into_stored).collect::<Result<Vec<_>, _>>()?;
-        Ok(cut.page(items, |item| (item.letter.at.as_millis(), item.letter.id.clone())))
+        let heads: Vec<(String, i64)> = query.select((dead_letters::id, sql::<BigInt>(BYTES))).load(db)?;
+        let mut room = PAGE_BYTES_MAX;
+        let fitting = heads.iter().enumerate().take_while(|(index, (_, bytes))| {
+            let fits = *index == 0 || bytes_of(*bytes) <= room;
+            room = room.saturating_sub(bytes_of(*bytes));
+            fits
+        });
+        let ids: Vec<&String> = fitting.map(|(_, (id, _))| id).collect();
+        let ids = &ids[..ids.len().min(cut.items())];
+        let rows: Vec<Row> = dead_letters::table
+            .filter(dead_letters::id.eq_any(ids))
+            .order((dead_letters::at.desc(), dead_letters::id.desc()))
+            .load(db)?;
+        // One that cannot be read hides none of the others.
+        let unreadable = |error: &StoreError| tracing::warn!(%error, "a dead letter cannot be read and is not listed");
+        let items = rows.into_iter().filter_map(|row| row.into_stored().inspect_err(unreadable).ok()).collect();
+        let more = heads.len() > ids.len();
+        Ok(cut.page_with(items, more, |item| (item.letter.at.as_millis(), item.letter.id.clone())))
     }
 
     pub(in crate::store) fn one(db: &mut Db, id: &str) -> Result<StoredDeadLetter, StoreError> {
         dead_letters::table.find(id).first::<Row>(db)?.into_stored()
     }
 
-    /// Letters on which a decision can still be made. Nobody else decides until the end of the transaction: what is found
-    /// open here is still so when it is written.
-    fn select(db: &mut Db, selection: &DeadLetterSelection) -> Result<Vec<DeadLetter>, StoreError> {
-        queries::outbox::hold(db, lane::DEAD_LETTERS)?;
-        let open = |query: Boxed<'_>, db: &mut Db| -> QueryResult<Vec<Row>> {
+    /// Letters on which a decision can still be made, in the order in which they were found.
+    pub(in crate::store) fn open_heads(
+        db: &mut Db,
+        selection: &DeadLetterSelection,
+    ) -> Result<Vec<Head>, StoreError> {
+        let open = |query: Boxed<'_>, db: &mut Db| -> QueryResult<Vec<(String, Option<String>, i64)>> {
             query
                 .filter(dead_letters::status.eq(DeadLetterStatus::Open.as_str()))
                 .filter(dead_letters::replay_requested_at.is_null())
                 .order((dead_letters::at, dead_letters::id))
                 .limit(i64::try_from(DECISION_LETTERS_MAX).expect("a small constant"))
+                .select((dead_letters::id, dead_letters::plugin, sql::<BigInt>(BYTES)))
                 .load(db)
         };
         let rows = match selection {
@@ -206,7 +270,23 @@ queries! {
                 rows
             }
         };
+        Ok(rows.into_iter().map(|(id, plugin, bytes)| Head { id, plugin, bytes: bytes_of(bytes) }).collect())
+    }
+
+    /// These letters whole, in the order in which they were found.
+    pub(in crate::store) fn letters(db: &mut Db, ids: &[String]) -> Result<Vec<DeadLetter>, StoreError> {
+        let rows: Vec<Row> = dead_letters::table
+            .filter(dead_letters::id.eq_any(ids))
+            .order((dead_letters::at, dead_letters::id))
+            .load(db)?;
         rows.into_iter().map(|row| Ok(row.into_stored()?.letter)).collect()
+    }
+
+    /// As [`open_heads`]. Nobody else decides until the end of the transaction: what is found open here is still so when it
+    /// is written.
+    fn select(db: &mut Db, selection: &DeadLetterSelection) -> Result<Vec<Head>, StoreError> {
+        queries::outbox::hold(db, lane::DEAD_LETTERS)?;
+        open_heads(db, selection)
     }
 
     pub(in crate::store) fn discard(
@@ -215,7 +295,7 @@ queries! {
         actor: &str,
     ) -> Result<usize, StoreError> {
         db.transaction(|db| {
-            let ids: Vec<_> = select(db, selection)?.into_iter().map(|letter| letter.id).collect();
+            let ids: Vec<_> = select(db, selection)?.into_iter().map(|head| head.id).collect();
             for chunk in ids.chunks(ROWS_PER_STATEMENT) {
                 diesel::update(dead_letters::table.filter(dead_letters::id.eq_any(chunk)))
                     .set(dead_letters::status.eq(DeadLetterStatus::Discarded.as_str()))
@@ -232,34 +312,60 @@ queries! {
         make: &impl Fn(&DeadLetter) -> NewRecord,
     ) -> Result<usize, StoreError> {
         db.transaction(|db| {
-            let letters = select(db, selection)?;
-            let ids: Vec<_> = letters.iter().map(|letter| letter.id.clone()).collect();
-            let (orders, letters): (Vec<_>, Vec<_>) =
-                letters.into_iter().partition(|letter| letter.plugin.as_deref() == Some(OrderDelivery::NAME));
-            // An order is on the bus already: it is sent to the third party again, at once and in this transaction.
-            for id in orders.iter().filter_map(|letter| std::str::from_utf8(letter.key.as_deref()?).ok()) {
-                queries::orders::hand_over::resend(db, id, actor)?;
+            let mut heads = select(db, selection)?;
+            let mut bytes = 0;
+            heads.truncate(heads.iter().take_while(|head| {
+                let fits = bytes < REPLAY_BYTES_MAX;
+                bytes += head.bytes;
+                fits
+            }).count());
+            let ids: Vec<_> = heads.iter().map(|head| head.id.clone()).collect();
+            let (orders, heads): (Vec<_>, Vec<_>) =
+                heads.into_iter().partition(|head| head.plugin.as_deref() == Some(OrderDelivery::NAME));
+            for chunk in orders.chunks(ROWS_PER_STATEMENT) {
+                resend_orders(db, chunk, actor)?;
             }
-            // A plugin in another language reads its input in its own time: what is on the way to it counts as replayed, and
-            // opens again if the plugin fails on it again.
-            let (told, letters): (Vec<_>, Vec<_>) =
-                letters.into_iter().partition(|letter| matches!(letter.partition.topic, Topic::Input(_)));
-            for chunk in told.chunks(ROWS_PER_STATEMENT) {
-                let ids: Vec<_> = chunk.iter().map(|letter| letter.id.clone()).collect();
-                set_replayed(db, &ids)?;
-                let records: Vec<_> = chunk.iter().map(make).collect();
-                queries::outbox::append(db, lane::DEAD_LETTERS, &records)?;
-            }
-            for chunk in letters.chunks(ROWS_PER_STATEMENT) {
-                let chunk_ids = chunk.iter().map(|letter| &letter.id);
-                diesel::update(dead_letters::table.filter(dead_letters::id.eq_any(chunk_ids)))
-                    .set(dead_letters::replay_requested_at.eq(Timestamp::now().as_millis()))
-                    .execute(db)?;
-                let records: Vec<_> = chunk.iter().map(make).collect();
-                queries::outbox::append(db, lane::DEAD_LETTERS, &records)?;
+            for group in statements(heads, |head| head.bytes) {
+                let ids: Vec<String> = group.into_iter().map(|head| head.id).collect();
+                let letters = letters(db, &ids)?;
+                queue_again(db, &letters, make)?;
             }
             decided(db, REPLAY, actor, &ids)
         })
+    }
+
+    /// An order is on the bus already: it is sent to the third party again, at once and in this transaction.
+    fn resend_orders(db: &mut Db, heads: &[Head], actor: &str) -> Result<(), StoreError> {
+        let keys: Vec<Option<Vec<u8>>> = dead_letters::table
+            .filter(dead_letters::id.eq_any(heads.iter().map(|head| &head.id)))
+            .order((dead_letters::at, dead_letters::id))
+            .select(dead_letters::key)
+            .load(db)?;
+        for id in keys.iter().filter_map(|key| std::str::from_utf8(key.as_deref()?).ok()) {
+            queries::orders::hand_over::resend(db, id, actor)?;
+        }
+        Ok(())
+    }
+
+    /// Puts letters into the outbox. A plugin in another language reads its input in its own time: what is on the way to it
+    /// counts as replayed, and opens again if the plugin fails on it again.
+    fn queue_again(
+        db: &mut Db,
+        letters: &[DeadLetter],
+        make: &impl Fn(&DeadLetter) -> NewRecord,
+    ) -> Result<(), StoreError> {
+        let (told, others): (Vec<_>, Vec<_>) =
+            letters.iter().partition(|letter| matches!(letter.partition.topic, Topic::Input(_)));
+        let told: Vec<String> = told.into_iter().map(|letter| letter.id.clone()).collect();
+        set_replayed(db, &told)?;
+        if !others.is_empty() {
+            let others = others.into_iter().map(|letter| &letter.id);
+            diesel::update(dead_letters::table.filter(dead_letters::id.eq_any(others)))
+                .set(dead_letters::replay_requested_at.eq(Timestamp::now().as_millis()))
+                .execute(db)?;
+        }
+        let records: Vec<_> = letters.iter().map(make).collect();
+        queries::outbox::append(db, lane::DEAD_LETTERS, &records)
     }
 
     fn decided(db: &mut Db, action: &str, actor: &str, ids: &[String]) -> Result<usize, StoreError> {

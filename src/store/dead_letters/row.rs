@@ -104,7 +104,7 @@ impl Row {
             offset: self.offset,
             clock: Timestamp::from_millis(self.clock),
             key: self.key.map(Bytes::from),
-            headers: decode(self.headers.as_deref())?,
+            headers: decode(self.headers.as_deref()),
             bytes: Bytes::from(self.bytes),
             attempts: u32::try_from(self.attempts).unwrap_or(0),
         };
@@ -120,8 +120,11 @@ fn encode(headers: &[Header]) -> Result<Option<Vec<u8>>, StoreError> {
     rmp_serde::to_vec(headers).map(Some).map_err(|error| StoreError::Refused(error.to_string()))
 }
 
-fn decode(stored: Option<&[u8]>) -> Result<Vec<Header>, StoreError> {
-    let Some(stored) = stored else { return Ok(Vec::new()) };
-    rmp_serde::from_slice(stored)
-        .map_err(|error| StoreError::Refused(format!("the headers of a dead letter cannot be read: {error}")))
+/// Headers that cannot be read are left out: the letter itself is still there for a person to decide on.
+fn decode(stored: Option<&[u8]>) -> Vec<Header> {
+    let Some(stored) = stored else { return Vec::new() };
+    rmp_serde::from_slice(stored).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the headers of a dead letter cannot be read");
+        Vec::new()
+    })
 }

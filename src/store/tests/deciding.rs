@@ -153,6 +153,54 @@ async fn a_discarded_letter_is_neither_replayed_nor_turned_to_replayed() {
 }
 
 #[tokio::test]
+async fn many_large_letters_are_listed_and_replayed_a_few_at_a_time() {
+    const LETTERS: usize = 40;
+    const BYTES: usize = 256 * 1024;
+    for Fixture { store, .. } in fixtures().await {
+        let mut commit = taken(&store, 10).await;
+        let large = |number: usize| DeadLetter {
+            bytes: Bytes::from(vec![b'x'; BYTES]),
+            ..dead_letter(&format!("d{number:02}"), i64::try_from(number).unwrap())
+        };
+        commit.dead_letters = (0..LETTERS).map(large).collect();
+        commit_now(&store, commit).await;
+        let (mut cursor, mut seen) = (None, Vec::new());
+        loop {
+            let page = store.dead_letters(DeadLetterFilter::default(), cursor.as_deref(), 1000).await.unwrap();
+            assert!(page.items.len() * BYTES <= 8 << 20, "a page of {} letters", page.items.len());
+            seen.extend(page.items.into_iter().map(|stored| stored.letter.id));
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let newest_first: Vec<String> = (0..LETTERS).rev().map(|number| format!("d{number:02}")).collect();
+        assert_eq!(seen, newest_first);
+        let all = DeadLetterSelection::Filter(DeadLetterFilter::default());
+        let (odd, even) = store.sift_dead_letters(all.clone(), |letter| letter.offset % 2 == 1).await.unwrap();
+        assert_eq!((odd.len(), even, odd[0].as_str()), (LETTERS / 2, LETTERS / 2, "d01"));
+        let whole = |letter: &DeadLetter| NewRecord { value: letter.bytes.clone(), ..record("") };
+        assert_eq!(store.replay(all, "ann", whole).await.unwrap(), LETTERS);
+        let rows = store.outbox_after(lane::DEAD_LETTERS, 0, 1000).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.records.len()).sum::<usize>(), LETTERS);
+        assert!(rows.iter().all(|row| row.records.len() * BYTES <= 1 << 20), "no row of the outbox is large");
+    }
+}
+
+#[tokio::test]
+async fn a_letter_that_cannot_be_read_is_discarded_all_the_same_and_hides_no_others() {
+    for fixture in fixtures().await {
+        let store = &fixture.store;
+        with_letters(store, &["a", "b", "c"]).await;
+        fixture.execute("UPDATE dead_letters SET headers = 'no headers' WHERE id = 'a'").await;
+        fixture.execute("UPDATE dead_letters SET topic = 'of.a.later.version' WHERE id = 'b'").await;
+        let listed = store.dead_letters(DeadLetterFilter::default(), None, 10).await.unwrap().items;
+        assert_eq!(listed.iter().map(|stored| stored.letter.id.as_str()).collect::<Vec<_>>(), ["c", "a"]);
+        assert_eq!(store.discard(ids(&["a", "b", "c"]), "ann").await.unwrap(), 3);
+    }
+}
+
+#[tokio::test]
 async fn of_many_people_who_decide_on_a_letter_at_once_one_is_heard() {
     for Fixture { store, .. } in fixtures().await {
         let letters: Vec<String> = (0..20).map(|number| format!("d{number}")).collect();
