@@ -20,6 +20,7 @@ pub use memory::{peak_rss_bytes, rss_bytes};
 use crate::bus::TopicPartition;
 use crate::config::Role;
 use crate::store::Expiring;
+use crate::store::model::PartitionRow;
 use crate::time::Timestamp;
 
 /// The histogram that shards observe commits in.
@@ -100,7 +101,7 @@ impl Stages {
     }
 }
 
-/// One partition that this process owns.
+/// One partition that this process owns: handed out by taking it in the store, gone once it is revoked or fenced.
 #[derive(Debug, Default)]
 pub struct PartitionStatus {
     /// Number of the shard that owns it.
@@ -285,15 +286,43 @@ impl Status {
         entry(&self.removed, &what)
     }
 
-    /// The figures of a partition, from now on listed as owned by this process.
+    /// This process has taken a partition in the store and owns it from now on. Nothing else makes a partition owned.
+    pub fn take_partition(&self, row: &PartitionRow, shard: usize) {
+        let status = PartitionStatus::default();
+        status.shard.set(i64::try_from(shard).unwrap_or_default());
+        status.epoch.set(row.epoch);
+        status.next_offset.set(row.next_offset);
+        status.clock.set(row.clock.as_millis());
+        self.partitions.write().unwrap_or_else(PoisonError::into_inner).insert(row.partition, Arc::new(status));
+    }
+
+    /// The figures of a partition, if this process owns it.
     #[must_use]
-    pub fn partition(&self, partition: TopicPartition) -> Arc<PartitionStatus> {
-        entry(&self.partitions, &partition)
+    pub fn partition(&self, partition: TopicPartition) -> Option<Arc<PartitionStatus>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).get(&partition).cloned()
+    }
+
+    /// A commit has moved a partition on. It is noted only while the partition is owned at the epoch of that commit: what was
+    /// in flight while the partition went to somebody else must not bring it back.
+    pub fn partition_committed(&self, row: &PartitionRow) {
+        if let Some(status) = self.partition(row.partition).filter(|status| status.epoch.get() == row.epoch) {
+            status.next_offset.set(row.next_offset);
+            status.clock.set(row.clock.as_millis());
+        }
     }
 
     /// The partition belongs to somebody else now.
     pub fn release_partition(&self, partition: TopicPartition) {
         self.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+    }
+
+    /// Somebody has taken the partition since this process took it at `epoch`: it is owned no longer. If this process has
+    /// taken it again meanwhile, nothing changes.
+    pub fn partition_fenced(&self, partition: TopicPartition, epoch: i64) {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        if partitions.get(&partition).is_some_and(|status| status.epoch.get() == epoch) {
+            partitions.remove(&partition);
+        }
     }
 
     /// All partitions that this process owns.
@@ -365,6 +394,7 @@ pub fn time_in(millis: i64) -> Option<Timestamp> {
 mod tests {
     use super::*;
     use crate::bus::Topic;
+    use bytes::Bytes;
 
     #[test]
     fn everybody_who_asks_for_a_plugin_counts_on_the_same_figures() {
@@ -374,13 +404,32 @@ mod tests {
         assert_eq!(status.plugins()[0].1.consumed.get(), 5);
     }
 
-    #[test]
-    fn a_released_partition_is_no_longer_listed() {
-        let status = Status::new(Role::ALL.to_vec());
+    fn row(epoch: i64, next_offset: i64) -> PartitionRow {
         let partition = TopicPartition::new(Topic::Events, 3);
-        status.partition(partition).next_offset.set(7);
+        PartitionRow { partition, epoch, version: 1, next_offset, clock: Timestamp::MIN, extra: Bytes::new() }
+    }
+
+    #[test]
+    fn a_commit_that_was_in_flight_brings_a_revoked_partition_not_back() {
+        let status = Status::new(Role::ALL.to_vec());
+        status.partition_committed(&row(1, 3));
+        assert!(status.partitions().is_empty(), "only taking makes an owner");
+        status.take_partition(&row(1, 3), 0);
+        status.partition_committed(&row(1, 7));
         assert_eq!(status.partitions()[0].1.next_offset.get(), 7);
-        status.release_partition(partition);
+        status.release_partition(row(1, 7).partition);
+        status.partition_committed(&row(1, 8));
+        assert!(status.partitions().is_empty());
+    }
+
+    #[test]
+    fn what_belongs_to_an_earlier_epoch_leaves_the_present_one_alone() {
+        let status = Status::new(Role::ALL.to_vec());
+        status.take_partition(&row(3, 9), 0);
+        status.partition_committed(&row(1, 5));
+        status.partition_fenced(row(1, 5).partition, 1);
+        assert_eq!(status.partitions()[0].1.next_offset.get(), 9);
+        status.partition_fenced(row(3, 9).partition, 3);
         assert!(status.partitions().is_empty());
     }
 

@@ -50,9 +50,21 @@ pub struct ShardContext {
 }
 
 impl ShardContext {
-    /// A partition stands here, as committed: what nobody needs any more may be forgotten, in memory and on the bus.
-    fn stands(&self, place: TopicPartition, standing: Standing) {
-        for (place, floor) in self.sources.stands(place, standing) {
+    /// A shard has taken a partition, which stands here. Only this makes the partition one of this process.
+    fn takes(&self, row: &PartitionRow, shard: usize, standing: Standing) {
+        self.status.take_partition(row, shard);
+        self.forget_below(self.sources.takes(row.partition, standing));
+    }
+
+    /// A commit has moved a partition on, which stands here now; nothing happens if it was revoked meanwhile.
+    fn stands(&self, row: &PartitionRow, standing: Standing) {
+        self.status.partition_committed(row);
+        self.forget_below(self.sources.stands(row.partition, standing));
+    }
+
+    /// What nobody needs any more may be forgotten on the bus.
+    fn forget_below(&self, floors: Vec<(TopicPartition, i64)>) {
+        for (place, floor) in floors {
             self.bus.set_floor(place, floor);
         }
     }

@@ -74,15 +74,30 @@ impl Sources {
         self.state().recent.take(partition, offsets, answer);
     }
 
-    /// An owner stands here now. Returns the floors of retention that follow.
+    /// A partition was taken and stands here. Returns the floors of retention that follow.
+    #[must_use]
+    pub fn takes(&self, place: TopicPartition, standing: Standing) -> Vec<(TopicPartition, i64)> {
+        self.note(&mut self.state(), place, standing)
+    }
+
+    /// A partition that was taken stands here now. Returns the floors of retention that follow; none if it was left meanwhile.
     #[must_use]
     pub fn stands(&self, place: TopicPartition, standing: Standing) -> Vec<(TopicPartition, i64)> {
-        let mut floors = Vec::new();
         let mut state = self.state();
+        let number = place.partition as usize;
+        let is_taken = match &standing {
+            Standing::Source(_) => state.applied[number].is_some(),
+            Standing::Merge(..) => state.needed[number].is_some(),
+        };
+        if is_taken { self.note(&mut state, place, standing) } else { Vec::new() }
+    }
+
+    fn note(&self, state: &mut State, place: TopicPartition, standing: Standing) -> Vec<(TopicPartition, i64)> {
+        let mut floors = Vec::new();
         match standing {
             Standing::Source(next_offset) => {
                 state.applied[place.partition as usize] = Some(next_offset);
-                floors.extend(self.floor(&state, place.partition));
+                floors.extend(self.floor(state, place.partition));
             }
             Standing::Merge(next_offset, needed) => {
                 floors.push((place, next_offset));
@@ -92,7 +107,7 @@ impl Sources {
                         state.recent.forget_below(partition, offset);
                     }
                     if self.rekeying == Rekeying::ByReference {
-                        floors.extend(self.floor(&state, partition));
+                        floors.extend(self.floor(state, partition));
                     }
                 }
             }
@@ -145,11 +160,11 @@ mod tests {
     #[test]
     fn retention_keeps_what_a_chunk_that_is_not_released_refers_to() {
         let sources = Sources::with(Rekeying::ByReference, 2);
-        assert_eq!(sources.stands(source(0), Standing::Source(100)), []);
-        assert_eq!(sources.stands(source(1), Standing::Source(50)), []);
+        assert_eq!(sources.takes(source(0), Standing::Source(100)), []);
+        assert_eq!(sources.takes(source(1), Standing::Source(50)), []);
         // Before everybody has told what they need, nothing may go.
-        assert_eq!(sources.stands(rekeyed(0), Standing::Merge(7, vec![100, 50])), [(rekeyed(0), 7)]);
-        let floors = sources.stands(rekeyed(1), Standing::Merge(3, vec![20, 50]));
+        assert_eq!(sources.takes(rekeyed(0), Standing::Merge(7, vec![100, 50])), [(rekeyed(0), 7)]);
+        let floors = sources.takes(rekeyed(1), Standing::Merge(3, vec![20, 50]));
         assert_eq!(floors, [(rekeyed(1), 3), (source(0), 20), (source(1), 50)]);
         assert_eq!(sources.stands(source(0), Standing::Source(200)), [(source(0), 20)]);
         let floors = sources.stands(rekeyed(1), Standing::Merge(4, vec![300, 60]));
@@ -159,7 +174,19 @@ mod tests {
     #[test]
     fn where_chunks_carry_events_whole_a_partition_may_go_once_it_is_applied() {
         let sources = Sources::with(Rekeying::Whole, 2);
-        assert_eq!(sources.stands(source(0), Standing::Source(100)), [(source(0), 100)]);
-        assert_eq!(sources.stands(rekeyed(0), Standing::Merge(7, vec![20, 50])), [(rekeyed(0), 7)]);
+        assert_eq!(sources.takes(source(0), Standing::Source(100)), [(source(0), 100)]);
+        assert_eq!(sources.takes(rekeyed(0), Standing::Merge(7, vec![20, 50])), [(rekeyed(0), 7)]);
+    }
+
+    #[test]
+    fn a_commit_that_was_in_flight_while_its_partition_was_left_holds_nothing_back() {
+        let sources = Sources::with(Rekeying::Whole, 2);
+        let _ = sources.takes(source(0), Standing::Source(100));
+        let _ = sources.takes(rekeyed(0), Standing::Merge(7, vec![20, 50]));
+        sources.left(source(0));
+        sources.left(rekeyed(0));
+        assert_eq!(sources.stands(source(0), Standing::Source(200)), []);
+        assert_eq!(sources.stands(rekeyed(0), Standing::Merge(8, vec![30, 50])), []);
+        assert_eq!(sources.state().needed_from(0), None);
     }
 }

@@ -9,6 +9,7 @@ mod http_call;
 pub mod leases;
 mod notice;
 pub mod orders;
+mod ownership;
 pub mod plugins;
 pub mod relay;
 mod reply;

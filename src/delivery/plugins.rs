@@ -4,12 +4,13 @@
 //! also the manifests, so that each is read by one process. Taking a place raises its epoch and a commit requires it, as
 //! everywhere. A manifest that is read twice changes nothing the second time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::ownership::{self, Held};
 use super::{Backoff, PassError};
 use crate::actors::shard::ShardContext;
 use crate::bus::{BusError, Record, Topic, TopicPartition};
@@ -44,7 +45,7 @@ impl PluginIntake {
 
     /// Reads until the future is dropped, which is safe at any moment.
     pub async fn run(&self) {
-        let mut held: BTreeMap<TopicPartition, PartitionRow> = BTreeMap::new();
+        let mut held = Held::new();
         let mut failures = 0;
         loop {
             match self.pass(&mut held).await {
@@ -78,24 +79,20 @@ impl PluginIntake {
     }
 
     /// What this process reads. Without plugins in other languages nobody but Tillstream writes dead letters.
-    fn owned(&self) -> BTreeSet<TopicPartition> {
+    fn wanted(&self) -> BTreeMap<TopicPartition, (u32, i64)> {
         let has_plugins = !self.context.control.snapshot().externals().is_empty();
-        let events = self.context.status.partitions().into_iter().map(|(place, _)| place);
-        let events: Vec<_> = events.filter(|place| place.topic == Topic::Events).collect();
-        let first = events.iter().any(|place| place.partition == 0);
-        let letters = events.into_iter().map(|place| TopicPartition::new(Topic::DeadLetters, place.partition));
-        let manifests = first.then_some(TopicPartition::new(Topic::Manifests, 0));
-        manifests.into_iter().chain(letters.filter(|_| has_plugins)).collect()
+        let owned = ownership::owned(&self.context.status);
+        let manifests = owned.get(&0).map(|epoch| (TopicPartition::new(Topic::Manifests, 0), (0, *epoch)));
+        let letters = owned.iter().filter(|_| has_plugins);
+        let letters =
+            letters.map(|(number, epoch)| (TopicPartition::new(Topic::DeadLetters, *number), (*number, *epoch)));
+        manifests.into_iter().chain(letters).collect()
     }
 
     /// Reads and commits what there is. True if there may be more.
-    async fn pass(&self, held: &mut BTreeMap<TopicPartition, PartitionRow>) -> Result<bool, PassError> {
-        let owned = self.owned();
-        held.retain(|place, _| owned.contains(place));
-        let missing: Vec<_> = owned.into_iter().filter(|place| !held.contains_key(place)).collect();
-        if !missing.is_empty() {
-            held.extend(self.context.store.take(missing).await?.into_iter().map(|row| (row.partition, row)));
-        }
+    async fn pass(&self, held: &mut Held) -> Result<bool, PassError> {
+        let ShardContext { store, status, .. } = &self.context;
+        ownership::keep_up(store, status, held, self.wanted()).await?;
         let mut read = false;
         let places: Vec<_> = held.keys().copied().collect();
         for place in places {

@@ -134,7 +134,19 @@ impl Store {
     /// # Errors
     /// Only faults of the store.
     pub async fn take(&self, partitions: Vec<TopicPartition>) -> Result<Vec<PartitionRow>, StoreError> {
-        self.write_repeatable(move |database| on!(database, take(&partitions))).await
+        self.write_repeatable(move |database| on!(database, take(&partitions, &[]))).await
+    }
+
+    /// As [`Store::take`], for who owns other partitions at these epochs.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] with one of the `owners` that has another epoch: nothing was taken.
+    pub async fn take_as_owner(
+        &self,
+        partitions: Vec<TopicPartition>,
+        owners: Vec<(TopicPartition, i64)>,
+    ) -> Result<Vec<PartitionRow>, StoreError> {
+        self.write_repeatable(move |database| on!(database, take(&partitions, &owners))).await
     }
 
     /// The places of all partitions that were ever taken.
@@ -168,12 +180,21 @@ queries! {
         .load(db)
     }
 
-    pub(in crate::store) fn take(db: &mut Db, wanted: &[TopicPartition]) -> Result<Vec<PartitionRow>, StoreError> {
+    pub(in crate::store) fn take(
+        db: &mut Db,
+        wanted: &[TopicPartition],
+        owners: &[(TopicPartition, i64)],
+    ) -> Result<Vec<PartitionRow>, StoreError> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
         db.transaction(|db| {
-            let mut rows = hold(db, wanted.iter().copied())?;
+            let mut rows = hold(db, wanted.iter().copied().chain(owners.iter().map(|(owner, _)| *owner)))?;
+            let is_at = |owner: &TopicPartition, epoch| rows.iter().any(|row| row.is_of(*owner) && row.epoch == epoch);
+            if let Some((lost, _)) = owners.iter().find(|(owner, epoch)| !is_at(owner, *epoch)) {
+                return Err(StoreError::Fenced(*lost));
+            }
+            rows.retain(|row| wanted.iter().any(|wanted| row.is_of(*wanted)));
             let missing = wanted.iter().filter(|partition| !rows.iter().any(|row| row.is_of(**partition)));
             let missing = missing.map(|&partition| {
                 let (topic, partition) = (partition.topic.name(), partition_number(partition)?);

@@ -194,9 +194,13 @@ impl Open {
         for partition in 0..self.app.bus.partitions() {
             let place = TopicPartition::new(Topic::Events, partition);
             let high = self.app.bus.bounds(place).await.expect("bounds").high;
-            let status = self.app.status.partition(place);
-            until("the events are processed", async || status.next_offset.get() >= high).await;
+            until("the events are processed", async || self.next_offset(place) >= high).await;
         }
+    }
+
+    /// The first offset that is not committed; 0 while nobody here owns the partition.
+    fn next_offset(&self, place: TopicPartition) -> i64 {
+        self.app.status.partition(place).map_or(0, |status| status.next_offset.get())
     }
 
     async fn is_settled(&self) -> bool {
@@ -205,7 +209,7 @@ impl Open {
                 let place = TopicPartition::new(topic, partition);
                 let high = self.app.bus.bounds(place).await.expect("bounds").high;
                 // Chunks that wait for other partitions hold their offset back.
-                if topic == Topic::Events && self.app.status.partition(place).next_offset.get() < high {
+                if topic == Topic::Events && self.next_offset(place) < high {
                     return false;
                 }
             }

@@ -171,10 +171,21 @@ impl Lanes {
         }
     }
 
+    /// A shard that has lost the ownership of one of its partitions, as somebody else in this process has noticed.
+    pub(super) fn fenced(&self, status: &Status) -> Option<(usize, TopicPartition)> {
+        let lost = |place: &TopicPartition| status.partition(*place).is_none();
+        self.lanes.iter().find(|(place, _)| lost(place)).map(|(place, lane)| (lane.shard, *place))
+    }
+
     /// Takes the clocks as committed.
     pub(super) fn read_clocks(&mut self, status: &Status) {
         for (place, lane) in &mut self.lanes {
-            let figures = lane.status.get_or_insert_with(|| status.partition(*place));
+            if lane.status.is_none() {
+                lane.status = status.partition(*place);
+            }
+            let Some(figures) = &lane.status else {
+                continue;
+            };
             figures.end_offset.raise(lane.cursor);
             lane.clock = lane.clock.max(Timestamp::from_millis(figures.clock.get()));
         }

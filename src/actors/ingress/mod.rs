@@ -238,6 +238,9 @@ impl Ingress {
     }
 
     async fn keep_house(&mut self) -> Result<(), BusError> {
+        if let Some((shard, place)) = self.lanes.fenced(&self.context.status) {
+            self.shards.fenced(shard, place, &mut self.lanes);
+        }
         self.tell_readiness();
         self.lanes.read_clocks(&self.context.status);
         for shard in self.shards.idle() {
@@ -277,3 +280,6 @@ impl Ingress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

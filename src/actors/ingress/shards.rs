@@ -30,6 +30,9 @@ const BYTES_FIRST: usize = 1024 * 1024;
 const BYTES_MIN: usize = 256 * 1024;
 /// Waits before a restart, in milliseconds: doubling from the first to the last.
 const BACKOFF_MS: (u64, u64) = (50, 5000);
+/// A partition that somebody else has taken is taken back after this time at the earliest. A process that was paused learns
+/// within it that the group has given its partitions away; taking them back before that would fence their new owner.
+const FENCED_WAIT_MS: u64 = 1000;
 
 /// A batch on its way.
 #[derive(Debug, Clone)]
@@ -129,11 +132,9 @@ impl Shards {
         }
         for &partition in partitions {
             for topic in [Topic::Events, Topic::Rekeyed] {
-                let place = TopicPartition::new(topic, partition);
-                lanes.drop_lane(place);
-                self.context.sources.left(place);
-                self.context.status.release_partition(place);
+                lanes.drop_lane(TopicPartition::new(topic, partition));
             }
+            self.leave(partition);
         }
     }
 
@@ -283,9 +284,27 @@ impl Shards {
                     handle.quarantined.insert(culprit);
                 }
             }
-            ShardFault::Fenced(_) | ShardFault::Failed(_) => {}
+            ShardFault::Fenced(place) => return self.fenced(sent.shard, *place, lanes),
+            ShardFault::Failed(_) => {}
         }
         self.restart(sent.shard, &fault.to_string(), lanes);
+    }
+
+    /// Somebody else has taken this partition of a shard: it is not ours until it is taken again.
+    pub(super) fn fenced(&mut self, shard: usize, place: TopicPartition, lanes: &mut Lanes) {
+        self.leave(place.partition);
+        let handle = &mut self.shards[shard];
+        handle.backoff_ms = handle.backoff_ms.max(FENCED_WAIT_MS);
+        self.restart(shard, &ShardFault::Fenced(place).to_string(), lanes);
+    }
+
+    /// This process owns nothing of this number any more.
+    fn leave(&self, partition: u32) {
+        for topic in [Topic::Events, Topic::Rekeyed] {
+            let place = TopicPartition::new(topic, partition);
+            self.context.sources.left(place);
+            self.context.status.release_partition(place);
+        }
     }
 
     fn restart(&mut self, shard: usize, why: &str, lanes: &mut Lanes) {
@@ -298,11 +317,15 @@ impl Shards {
         self.context.status.actor(&name(shard)).restarted(why);
     }
 
-    /// Ends the threads.
+    /// Ends the threads. From now on this process owns nothing.
     pub(super) fn stop(&mut self) {
-        for handle in &mut self.shards {
+        for index in 0..self.shards.len() {
+            let handle = &mut self.shards[index];
             handle.actor = None;
             handle.arbiter.stop();
+            for partition in std::mem::take(&mut handle.partitions) {
+                self.leave(partition);
+            }
         }
     }
 }

@@ -237,7 +237,7 @@ impl Assembly {
     /// The batch as it goes to be committed.
     pub(super) fn finish(
         mut self,
-        standings: Vec<(TopicPartition, Standing)>,
+        standings: Vec<Standing>,
         done: oneshot::Sender<Result<CommitReport, ShardFault>>,
     ) -> PreparedBatch {
         debug_assert!(self.outbox.is_empty(), "every outbox belongs to a partition that this batch moved");

@@ -83,7 +83,8 @@ pub(super) struct PreparedBatch {
     pub(super) report: CommitReport,
     /// What plugins have done with it.
     pub(super) counted: Vec<(Arc<PluginStatus>, PluginFigures)>,
-    pub(super) standings: Vec<(TopicPartition, Standing)>,
+    /// Where the partitions of the commit stand after it, in their order.
+    pub(super) standings: Vec<Standing>,
     pub(super) done: oneshot::Sender<Result<CommitReport, ShardFault>>,
 }
 
@@ -178,13 +179,8 @@ async fn commit_stage(
         let started = Instant::now();
         context.feed.publish(batch.feed);
         context.status.stages.feed.add_since(started);
-        for (place, standing) in batch.standings {
-            context.stands(place, standing);
-        }
-        for partition in &commit.partitions {
-            let status = context.status.partition(partition.row.partition);
-            status.next_offset.set(partition.row.next_offset);
-            status.clock.set(partition.row.clock.as_millis());
+        for (partition, standing) in commit.partitions.iter().zip(batch.standings) {
+            context.stands(&partition.row, standing);
         }
         let _ = batch.done.send(Ok(batch.report));
     }

@@ -104,13 +104,8 @@ impl ShardState {
                 let rekeying = self.context.sources.rekeying();
                 Lane::Source(SourcePartition::restore(partition, partitions, row.next_offset, row.clock, rekeying))
             };
-            let status = self.context.status.partition(row.partition);
-            status.shard.set(i64::try_from(self.index).unwrap_or_default());
-            status.epoch.set(row.epoch);
-            status.next_offset.set(row.next_offset);
-            status.clock.set(row.clock.as_millis());
             let owned = Owned { row: row.clone(), lane };
-            self.context.stands(row.partition, owned.standing(row.next_offset));
+            self.context.takes(row, self.index, owned.standing(row.next_offset));
             self.partitions.insert(row.partition, owned);
         }
         let mut start = StartPlugins { context: &self.context, plugins: Vec::new() };
@@ -313,7 +308,7 @@ impl ShardState {
                 }
             }
             if row != owned.row || assembly.has_outbox(place) {
-                standings.push((place, owned.standing(row.next_offset)));
+                standings.push(owned.standing(row.next_offset));
                 assembly.add_partition(row.clone());
                 owned.row = PartitionRow { version: row.version + 1, ..row };
             }

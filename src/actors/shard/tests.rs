@@ -18,11 +18,15 @@ const PARTITIONS: u32 = 4;
 impl ShardContext {
     /// A simulated bus, and the store at `url`.
     pub(in crate::actors) async fn for_tests(url: &str, partitions: u32) -> Self {
+        Self::on_bus(url, Arc::new(SimulatedBus::new(partitions, 1))).await
+    }
+
+    /// The store at `url`, and this bus.
+    pub(in crate::actors) async fn on_bus(url: &str, bus: Arc<dyn Bus>) -> Self {
         let store = Store::open(url).await.unwrap();
         let (feed, status) = (Feed::new(100), Arc::new(Status::new(Role::ALL.to_vec())));
         let control =
             Control::start(store.clone(), feed.clone(), Arc::clone(&status), &Defaults::built_in()).await.unwrap();
-        let bus: Arc<dyn Bus> = Arc::new(SimulatedBus::new(partitions, 1));
         let sources = Arc::new(Sources::new(&*bus));
         let (outbox, calls) = (Arc::default(), Arc::default());
         Self { bus, store, control, feed, sources, status, outbox, calls, entities_max: 1000 }

@@ -4,7 +4,7 @@
 //! partition raises its epoch and a commit requires it, as everywhere: two who both believe that a partition is theirs
 //! hand nothing over twice. An order that is known stays as it is, so a message that is on the topic twice does no harm.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::OrderContext;
 use crate::bus::{BusError, Record, Topic, TopicPartition};
+use crate::delivery::ownership::{self, Held};
 use crate::delivery::{Backoff, PassError};
 use crate::event::{Event, EventData};
 use crate::feed::{FeedBody, FeedItem, FeedKind};
@@ -47,7 +48,7 @@ impl Intake {
 
     /// Reads until the future is dropped, which is safe at any moment.
     pub async fn run(&self) {
-        let mut held: BTreeMap<TopicPartition, PartitionRow> = BTreeMap::new();
+        let mut held = Held::new();
         let mut failures = 0;
         loop {
             match self.pass(&mut held).await {
@@ -81,23 +82,13 @@ impl Intake {
         }
     }
 
-    /// Partitions of `order.created` that belong to this process.
-    fn owned(&self) -> BTreeSet<TopicPartition> {
-        let events = self.context.status.partitions().into_iter().map(|(place, _)| place);
-        let events = events.filter(|place| place.topic == Topic::Events);
-        events.map(|place| TopicPartition::new(Topic::OrderCreated, place.partition)).collect()
-    }
-
     /// Reads and hands over what there is. True if there may be more.
-    async fn pass(&self, held: &mut BTreeMap<TopicPartition, PartitionRow>) -> Result<bool, PassError> {
-        let owned = self.owned();
-        held.retain(|place, _| owned.contains(place));
-        let missing: Vec<_> = owned.into_iter().filter(|place| !held.contains_key(place)).collect();
-        if !missing.is_empty() {
-            for row in self.context.store.take(missing).await? {
-                self.context.bus.set_floor(row.partition, row.next_offset);
-                held.insert(row.partition, row);
-            }
+    async fn pass(&self, held: &mut Held) -> Result<bool, PassError> {
+        let OrderContext { store, status, bus, .. } = &self.context;
+        let place = |(number, epoch)| (TopicPartition::new(Topic::OrderCreated, number), (number, epoch));
+        let wanted = ownership::owned(status).into_iter().map(place).collect();
+        for row in ownership::keep_up(store, status, held, wanted).await? {
+            bus.set_floor(row.partition, row.next_offset);
         }
         let batch = self.read(held).await?;
         if batch.partitions.is_empty() {
@@ -107,7 +98,7 @@ impl Intake {
         Ok(true)
     }
 
-    async fn read(&self, held: &BTreeMap<TopicPartition, PartitionRow>) -> Result<Batch, PassError> {
+    async fn read(&self, held: &Held) -> Result<Batch, PassError> {
         let bus = &self.context.bus;
         let ends = futures_util::future::join_all(held.keys().map(|place| bus.bounds(*place))).await;
         let mut batch = Batch::default();
@@ -137,11 +128,7 @@ impl Intake {
         Ok(batch)
     }
 
-    async fn hand_over(
-        &self,
-        batch: Batch,
-        held: &mut BTreeMap<TopicPartition, PartitionRow>,
-    ) -> Result<(), PassError> {
+    async fn hand_over(&self, batch: Batch, held: &mut Held) -> Result<(), PassError> {
         let Batch { partitions, orders, dead_letters } = batch;
         let (deliveries, events): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
         let outbox = copies(&dead_letters);

@@ -108,6 +108,24 @@ async fn one_lost_partition_stops_the_whole_commit() {
     }
 }
 
+/// A process that was paused while its partitions went to another one must not take what goes with them.
+#[tokio::test]
+async fn what_goes_with_a_partition_is_taken_by_its_present_owner_only() {
+    for Fixture { store, .. } in fixtures().await {
+        let orders = TopicPartition::new(Topic::OrderCreated, 0);
+        let paused = store.take(vec![EVENTS_0]).await.unwrap().remove(0).epoch;
+        let row = store.take_as_owner(vec![orders], vec![(EVENTS_0, paused)]).await.unwrap().remove(0);
+        assert_eq!((row.partition, row.epoch), (orders, 1));
+        let owner = store.take(vec![EVENTS_0]).await.unwrap().remove(0).epoch;
+        let row = store.take_as_owner(vec![orders], vec![(EVENTS_0, owner)]).await.unwrap().remove(0);
+        assert_eq!(row.epoch, 2);
+        let late = store.take_as_owner(vec![orders], vec![(EVENTS_0, paused)]).await;
+        assert!(matches!(late, Err(StoreError::Fenced(EVENTS_0))), "{late:?}");
+        let rows = store.partitions().await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.epoch).collect::<Vec<_>>(), [2, 2], "nobody was fenced");
+    }
+}
+
 #[tokio::test]
 async fn a_commit_that_was_done_is_recognised_and_not_done_again() {
     for Fixture { store, .. } in fixtures().await {
