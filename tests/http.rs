@@ -2,6 +2,8 @@
 
 #[path = "http/access.rs"]
 mod access;
+#[path = "http/doors.rs"]
+mod doors;
 #[path = "support/http_client.rs"]
 mod http_client;
 #[path = "http/tail.rs"]

@@ -5,10 +5,9 @@
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
-use actix_web::dev::ServiceRequest;
+use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, ORIGIN};
 use actix_web::http::uri::Authority;
-use actix_web::http::{Method, StatusCode};
 use actix_web::{FromRequest, HttpMessage, HttpRequest, dev::Payload};
 use argon2::PasswordVerifier;
 use argon2::password_hash::phc::PasswordHash;
@@ -71,14 +70,15 @@ impl Access {
         !self.tokens.is_empty()
     }
 
-    /// Refuses what a browser was tricked into; finds out who asks, and whether they may.
-    pub(super) fn check(&self, request: &ServiceRequest) -> Result<(), Problem> {
+    /// Refuses what a browser was tricked into: a name that is not ours, a page that is not ours.
+    pub(super) fn check_origin(&self, request: &HttpRequest) -> Result<(), Problem> {
         let host = host_of(request.headers(), request.uri().authority().map(Authority::as_str));
         self.check_host(host)?;
-        self.check_origin(request.headers(), host)?;
-        let Some(needed) = needed_role(request.method(), request.path()) else {
-            return Ok(());
-        };
+        self.check_page(request.headers(), host)
+    }
+
+    /// Who asks, if they have the role that the matched resource needs.
+    pub(super) fn admit(&self, request: &HttpRequest, needed: TokenRole) -> Result<Actor, Problem> {
         let actor = self.actor_of(request.headers())?;
         if actor.role < needed {
             let detail = format!(
@@ -89,8 +89,7 @@ impl Access {
             );
             return Err(Problem::new(StatusCode::FORBIDDEN, detail));
         }
-        request.extensions_mut().insert(actor);
-        Ok(())
+        Ok(actor)
     }
 
     fn check_host(&self, host: Option<&str>) -> Result<(), Problem> {
@@ -109,7 +108,7 @@ impl Access {
         Err(Problem::new(StatusCode::FORBIDDEN, detail))
     }
 
-    fn check_origin(&self, headers: &HeaderMap, host: Option<&str>) -> Result<(), Problem> {
+    fn check_page(&self, headers: &HeaderMap, host: Option<&str>) -> Result<(), Problem> {
         let Some(origin) = headers.get(ORIGIN) else {
             return Ok(());
         };
@@ -184,19 +183,6 @@ pub(super) fn wrong_token() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "This token is not known; check http.tokens, or log in again.")
 }
 
-/// The role that a call needs; `None`: anybody may, for instance to load the page on which one logs in.
-fn needed_role(method: &Method, path: &str) -> Option<TokenRole> {
-    let guarded = path.starts_with("/api/") || path.starts_with("/ws/") || path == "/metrics";
-    if !guarded || path == "/api/session" || path == "/api/openapi.json" {
-        return None;
-    }
-    Some(match *method {
-        Method::GET | Method::HEAD | Method::OPTIONS => TokenRole::Viewer,
-        _ if path == "/api/stores" => TokenRole::Admin,
-        _ => TokenRole::Operator,
-    })
-}
-
 fn host_of<'a>(headers: &'a HeaderMap, authority: Option<&'a str>) -> Option<&'a str> {
     authority.or_else(|| headers.get(HOST)?.to_str().ok())
 }
@@ -263,7 +249,9 @@ mod tests {
     }
 
     fn status(access: &Access, request: TestRequest) -> Option<u16> {
-        access.check(&request.to_srv_request()).err().map(|problem| problem.status_code().as_u16())
+        let request = request.to_http_request();
+        let outcome = access.check_origin(&request).and_then(|()| access.admit(&request, TokenRole::Viewer));
+        outcome.err().map(|problem| problem.status_code().as_u16())
     }
 
     fn from_host(host: &str) -> TestRequest {
@@ -299,9 +287,9 @@ mod tests {
         assert_eq!(status(&access, get().insert_header(("authorization", bearer.clone()))), None);
         let cookie = format!("a=b; {COOKIE_NAME}={}", cookie_of_token(&token));
         assert_eq!(status(&access, get().insert_header(("cookie", cookie))), None);
-        let patch = get().method(Method::PATCH).insert_header(("authorization", bearer));
-        assert_eq!(status(&access, patch), Some(403));
-        assert_eq!(status(&access, get().uri("/health/live")), None);
+        let request = get().insert_header(("authorization", bearer)).to_http_request();
+        let refused = access.admit(&request, TokenRole::Operator).unwrap_err();
+        assert_eq!(refused.status_code().as_u16(), 403);
     }
 
     #[test]

@@ -1,25 +1,27 @@
 //! The browser admin: the files of `static/`, which are part of the binary (debug builds read them from disk).
 
 use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse};
 use rust_embed::Embed;
 
 use super::problem::Problem;
+use super::resource::Operation;
 
 #[derive(Embed)]
 #[folder = "static/"]
 #[allow_missing = true]
 struct Files;
 
-pub(super) fn routes(config: &mut web::ServiceConfig) {
-    for (path, name) in [("/", Some("index.html")), ("/static/{path:.*}", None)] {
-        let handler = move |request: HttpRequest| async move {
-            let path = name.unwrap_or_else(|| request.match_info().query("path"));
-            file(&request, path)
-        };
-        let resource = web::resource(path).route(web::get().to(handler)).route(web::head().to(handler));
-        config.service(resource.default_service(web::to(super::envelope::no_route)));
-    }
+/// The page itself.
+pub(super) fn page() -> Operation {
+    Operation::undescribed("/", |request: HttpRequest| async move { file(&request, "index.html") })
+}
+
+/// What the page loads.
+pub(super) fn files() -> Operation {
+    Operation::undescribed("/static/{path:.*}", |request: HttpRequest| async move {
+        file(&request, request.match_info().query("path"))
+    })
 }
 
 fn file(request: &HttpRequest, path: &str) -> HttpResponse {

@@ -1,6 +1,6 @@
 //! `/api/alerts`: what fraud rules found, and what people made of it.
 
-use actix_web::{HttpRequest, HttpResponse, get, patch, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -100,6 +100,8 @@ fn named<T: serde::de::DeserializeOwned>(name: &str) -> Option<T> {
 
 /// Alerts, newest first.
 #[utoipa::path(
+    get,
+    path = "/api/alerts",
     tag = "alerts",
     params(
         ("status" = inline(Option<AlertStatus>), Query, description = "How far people are with it"),
@@ -114,7 +116,6 @@ fn named<T: serde::de::DeserializeOwned>(name: &str) -> Option<T> {
     ),
     responses((status = 200, description = "A page of alerts", body = List<AlertView>))
 )]
-#[get("/api/alerts")]
 pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
     let known = ["status", "severity", "ruleId", "entity", "from", "to", "shadow", "limit", "cursor"];
     let params = Params::read(&request, &known)?;
@@ -135,11 +136,12 @@ pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpRespo
 
 /// One alert with the events that it rests on.
 #[utoipa::path(
+    get,
+    path = "/api/alerts/{id}",
     tag = "alerts",
     params(("id" = String, Path, description = "The alert's id")),
     responses((status = 200, description = "The alert", body = AlertView), (status = 404, description = "No such alert", body = Problem, content_type = "application/problem+json"))
 )]
-#[get("/api/alerts/{id}")]
 pub(super) async fn show(id: web::Path<String>, state: State) -> Result<HttpResponse, Problem> {
     let alert = state.store.alert(&id).await.map_err(|error| not_found(&id, error))?;
     Ok(HttpResponse::Ok().json(AlertView::from(alert)))
@@ -172,12 +174,13 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> R
 
 /// Changes what people made of an alert: a JSON merge patch.
 #[utoipa::path(
+    patch,
+    path = "/api/alerts/{id}",
     tag = "alerts",
     params(("id" = String, Path, description = "The alert's id")),
     request_body = AlertPatch,
     responses((status = 200, description = "The alert as it is now", body = AlertView), (status = 404, description = "No such alert", body = Problem, content_type = "application/problem+json"))
 )]
-#[patch("/api/alerts/{id}")]
 pub(super) async fn change(
     id: web::Path<String>,
     body: JsonBody<AlertPatch>,

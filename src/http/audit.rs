@@ -1,6 +1,6 @@
 //! `/api/audit`: every change by a person.
 
-use actix_web::{HttpRequest, HttpResponse, get};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -56,6 +56,8 @@ impl From<AuditEntry> for AuditView {
 
 /// Every change by a person, newest first.
 #[utoipa::path(
+    get,
+    path = "/api/audit",
     tag = "system",
     params(
         ("limit" = Option<u16>, Query, description = "Items of a page", minimum = 1, maximum = 1000),
@@ -63,7 +65,6 @@ impl From<AuditEntry> for AuditView {
     ),
     responses((status = 200, description = "A page of changes", body = List<AuditView>))
 )]
-#[get("/api/audit")]
 pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["limit", "cursor"])?;
     let page = state.store.audit(params.long_text("cursor"), params.limit()?).await?;

@@ -1,7 +1,7 @@
 //! `/api/deadletters`: what could not be processed or delivered, and a person's decision about it.
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpRequest, HttpResponse, get, post, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -108,6 +108,8 @@ fn status(name: &str) -> Option<DeadLetterStatus> {
 
 /// Dead letters, newest first.
 #[utoipa::path(
+    get,
+    path = "/api/deadletters",
     tag = "dead letters",
     params(
         ("status" = inline(Option<DeadLetterStatus>), Query, description = "Where it stands"),
@@ -120,7 +122,6 @@ fn status(name: &str) -> Option<DeadLetterStatus> {
     ),
     responses((status = 200, description = "A page of dead letters", body = List<DeadLetterView>))
 )]
-#[get("/api/deadletters")]
 pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["status", "reason", "plugin", "from", "to", "limit", "cursor"])?;
     let filter = DeadLetterFilter {
@@ -138,11 +139,12 @@ pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpRespo
 
 /// One dead letter.
 #[utoipa::path(
+    get,
+    path = "/api/deadletters/{id}",
     tag = "dead letters",
     params(("id" = String, Path, description = "The dead letter's id")),
     responses((status = 200, description = "The dead letter", body = DeadLetterView), (status = 404, description = "No such dead letter", body = Problem, content_type = "application/problem+json"))
 )]
-#[get("/api/deadletters/{id}")]
 pub(super) async fn show(id: web::Path<String>, state: State) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(one(&state, &id).await?))
 }
@@ -224,11 +226,12 @@ async fn decided(state: &State, id: &str, affected: usize) -> Result<HttpRespons
 
 /// Applies open dead letters again. Their status turns to `replayed` with the commit that does so.
 #[utoipa::path(
+    post,
+    path = "/api/deadletters/replay",
     tag = "dead letters",
     request_body = Selection,
     responses((status = 200, description = "How many", body = Affected))
 )]
-#[post("/api/deadletters/replay")]
 pub(super) async fn replay_many(
     body: JsonBody<Selection>,
     actor: Actor,
@@ -243,11 +246,12 @@ pub(super) async fn replay_many(
 
 /// Discards open dead letters; they stay readable.
 #[utoipa::path(
+    post,
+    path = "/api/deadletters/discard",
     tag = "dead letters",
     request_body = Selection,
     responses((status = 200, description = "How many", body = Affected))
 )]
-#[post("/api/deadletters/discard")]
 pub(super) async fn discard_many(
     body: JsonBody<Selection>,
     actor: Actor,
@@ -259,6 +263,8 @@ pub(super) async fn discard_many(
 
 /// Applies one dead letter again. One that still is no valid event is refused with 422.
 #[utoipa::path(
+    post,
+    path = "/api/deadletters/{id}/replay",
     tag = "dead letters",
     params(("id" = String, Path, description = "The dead letter's id")),
     responses(
@@ -268,7 +274,6 @@ pub(super) async fn discard_many(
         (status = 422, description = "Still no valid event", body = Problem, content_type = "application/problem+json")
     )
 )]
-#[post("/api/deadletters/{id}/replay")]
 pub(super) async fn replay(id: web::Path<String>, actor: Actor, state: State) -> Result<HttpResponse, Problem> {
     let letter = match state.store.dead_letter(&id).await {
         Ok(stored) => stored.letter,
@@ -286,6 +291,8 @@ pub(super) async fn replay(id: web::Path<String>, actor: Actor, state: State) ->
 
 /// Discards one dead letter; it stays readable.
 #[utoipa::path(
+    post,
+    path = "/api/deadletters/{id}/discard",
     tag = "dead letters",
     params(("id" = String, Path, description = "The dead letter's id")),
     responses(
@@ -294,7 +301,6 @@ pub(super) async fn replay(id: web::Path<String>, actor: Actor, state: State) ->
         (status = 409, description = "Not open any more", body = Problem, content_type = "application/problem+json")
     )
 )]
-#[post("/api/deadletters/{id}/discard")]
 pub(super) async fn discard(id: web::Path<String>, actor: Actor, state: State) -> Result<HttpResponse, Problem> {
     let affected = state.store.discard(DeadLetterSelection::Ids(vec![id.to_string()]), &actor.name).await?;
     decided(&state, &id, affected).await

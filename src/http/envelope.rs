@@ -1,14 +1,14 @@
-//! What every answer has in common: access is checked, security headers are set, errors are problem details, and the
+//! What every answer has in common: foreign pages are refused, security headers are set, errors are problem details, and the
 //! time it took is counted.
 
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpRequest, HttpResponse, web};
+use actix_web::{Error, HttpResponse, web};
 
 use super::problem::{CONTENT_TYPE_PROBLEM, Problem};
 use super::{Local, metrics};
@@ -26,13 +26,13 @@ const SECURITY_HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Refuses what must not be answered.
+/// Refuses what a browser was tricked into, whatever it asks for.
 pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let local = request.app_data::<web::Data<Local>>().expect("set when the app is built").clone();
-    if let Err(problem) = local.access.check(&request) {
+    if let Err(problem) = local.access.check_origin(request.request()) {
         return Ok(request.into_response(problem.response()));
     }
     next.call(request).await.map(ServiceResponse::map_into_boxed_body)
@@ -45,10 +45,11 @@ pub(super) async fn wrap(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let method = request.method().clone();
-    let is_api = request.path().starts_with("/api/");
-    let is_probe = request.path().starts_with("/health/");
     let mut response = next.call(request).await?.map_into_boxed_body();
     let status = response.status();
+    // The pattern that the router has matched: a path has many spellings, and a variety without bounds.
+    let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
+    let is_probe = route.starts_with("/health/");
     if (status.is_client_error() || status.is_server_error()) && !is_probe && !is_problem(response.headers()) {
         // actix's own answers: a handshake that is none, a path that is not UTF-8, and the like.
         let problem = Problem::new(status, detail_of(status));
@@ -58,10 +59,9 @@ pub(super) async fn wrap(
     for (name, value) in SECURITY_HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if is_api && !headers.contains_key(header::CACHE_CONTROL) {
+    if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    let route = response.request().match_pattern().unwrap_or_else(|| "none".to_owned());
     metrics::request_answered(&method, route, status, started.elapsed());
     Ok(response)
 }
@@ -78,17 +78,12 @@ fn detail_of(status: StatusCode) -> &'static str {
     }
 }
 
-/// Neither a route nor a file: 405 where another method would do, otherwise 404.
-pub(super) async fn no_route(request: HttpRequest, local: web::Data<Local>) -> HttpResponse {
+/// There is no such resource.
+pub(super) async fn no_route(local: web::Data<Local>) -> HttpResponse {
     if !local.is_api {
         let detail = "This process has not the role api: it serves /health/live, /health/ready, /metrics and /api/system. \
                       Ask one with role api; /api/system lists them.";
         return Problem::not_found(detail).response();
     }
-    let methods = local.routes.methods(request.path());
-    if methods.is_empty() || methods.contains(request.method()) {
-        return Problem::not_found(detail_of(StatusCode::NOT_FOUND)).response();
-    }
-    let names: Vec<_> = methods.iter().map(Method::as_str).collect();
-    Problem::method_not_allowed(names.join(", ")).response()
+    Problem::not_found(detail_of(StatusCode::NOT_FOUND)).response()
 }

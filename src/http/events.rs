@@ -1,7 +1,7 @@
 //! `POST /api/events`: events from terminals that speak HTTP. Acknowledged once they are durable on the bus.
 
 use actix_web::http::header::HeaderMap;
-use actix_web::{HttpRequest, HttpResponse, post};
+use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -72,13 +72,14 @@ pub(super) struct Rejected {
 /// one in binary mode: `ce-` headers and the data as body. One invalid event is a 422; in a batch it is left out and
 /// listed, the others are taken.
 #[utoipa::path(
+    post,
+    path = "/api/events",
     tag = "events",
     request_body(content(
         (CloudEvent = "application/cloudevents+json"), (Vec<serde_json::Value> = "application/cloudevents-batch+json"), (CloudEvent = "application/json")
     )),
     responses((status = 202, description = "Durable on the bus", body = Accepted))
 )]
-#[post("/api/events")]
 pub(super) async fn append(request: HttpRequest, body: RawBody, state: State) -> Result<HttpResponse, Problem> {
     let RawBody(body) = body;
     let media_type = media_type(&request);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, get};
+use actix_web::HttpResponse;
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
@@ -86,18 +86,18 @@ fn health(state: &AppState, checks: Vec<Check>) -> Health {
 }
 
 /// The process answers.
-#[utoipa::path(tag = "system", responses((status = 200, description = "Alive", body = Health)))]
-#[get("/health/live")]
+#[utoipa::path(get, path = "/health/live", tag = "system", responses((status = 200, description = "Alive", body = Health)))]
 pub(super) async fn live(state: State) -> HttpResponse {
     HttpResponse::Ok().json(health(&state, Vec::new()))
 }
 
 /// The process can do its work: what its roles need answers, and no part of it has given up.
 #[utoipa::path(
+    get,
+    path = "/health/ready",
     tag = "system",
     responses((status = 200, description = "Ready", body = Health), (status = 503, description = "Not ready", body = Health))
 )]
-#[get("/health/ready")]
 pub(super) async fn ready(state: State) -> HttpResponse {
     let checks = checks(&state).await;
     let is_ready = checks.iter().all(|check| check.ok);

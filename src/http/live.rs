@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpRequest, HttpResponse, get, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use actix_ws::{CloseCode, CloseReason, Message, MessageStream, ProtocolError, Session};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
@@ -35,6 +35,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// and, where items were overwritten before they could be sent or `since` is not known, `{"type":"gap","dropped"}` (0 if
 /// nobody can tell how many).
 #[utoipa::path(
+    get,
+    path = "/ws/feed",
     tag = "events",
     params(
         ("type" = Option<Vec<String>>, Query, description = "Patterns such as `pos.basket.*`, repeated or with commas"),
@@ -46,7 +48,6 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
     ),
     responses((status = 101, description = "Websocket"))
 )]
-#[get("/ws/feed")]
 pub(super) async fn follow(
     request: HttpRequest,
     body: web::Payload,

@@ -12,7 +12,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpResponse, get, web};
+use actix_web::{HttpResponse, web};
 use futures_util::future::join_all;
 use metrics::{counter, describe_counter, describe_histogram, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -292,10 +292,11 @@ fn add_process(state: &AppState, figures: &mut Exposition) {
 
 /// Figures for Prometheus.
 #[utoipa::path(
+    get,
+    path = "/metrics",
     tag = "system",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain"))
 )]
-#[get("/metrics")]
 pub(super) async fn show(state: State, local: web::Data<Local>) -> HttpResponse {
     let mut figures = Exposition::default();
     add_process(&state, &mut figures);

@@ -29,6 +29,7 @@ mod problem;
 mod recent_events;
 mod recommendations;
 mod replay;
+mod resource;
 mod server;
 mod session;
 mod stores;
@@ -39,15 +40,16 @@ use std::sync::Arc;
 
 use actix_web::web;
 use tokio::sync::watch;
-use utoipa_actix_web::service_config::ServiceConfig;
 
 pub use access::new_token;
 pub use openapi::document;
 pub use problem::{Problem, ProblemField};
+pub use resource::{Needs, RouteRule};
 pub use server::{Running, ServeError, serve};
 
 use crate::bus::Bus;
 use crate::config::Config;
+use crate::config::TokenRole::{Admin, Operator, Viewer};
 use crate::control::Control;
 use crate::feed::Feed;
 use crate::orders::OrderSignals;
@@ -55,6 +57,7 @@ use crate::orders::acceptor::Acceptor;
 use crate::processes::Processes;
 use crate::status::Status;
 use crate::store::Store;
+use resource::{Table, operation};
 
 /// What the server answers from.
 #[derive(Clone)]
@@ -87,7 +90,6 @@ impl std::fmt::Debug for AppState {
 #[derive(Debug)]
 struct Local {
     access: access::Access,
-    routes: openapi::Routes,
     /// The whole API is served, not only probes.
     is_api: bool,
     /// Turns true when the server stops: websockets say good-bye.
@@ -100,46 +102,55 @@ struct Local {
 type State = web::Data<AppState>;
 
 /// What every process serves, whatever its roles.
-fn probes(config: &mut ServiceConfig<'_>) {
-    config.service(system::show).service(metrics::show).service(health::live).service(health::ready);
+fn probes() -> Table {
+    Table::default()
+        .public(operation!(health::live))
+        .public(operation!(health::ready))
+        .needs(Viewer, operation!(metrics::show))
+        .needs(Viewer, operation!(system::show))
 }
 
-/// Every route that is part of the API.
-fn routes(config: &mut ServiceConfig<'_>) {
-    config
-        .service(session::who)
-        .service(session::log_in)
-        .service(session::log_out)
-        .service(events::append)
-        .service(recent_events::list)
-        .service(plugins::list)
-        .service(plugins::show)
-        .service(plugins::change)
-        .service(plugins::history)
-        .service(stores::show)
-        .service(stores::replace)
-        .service(alerts::list)
-        .service(alerts::show)
-        .service(alerts::change)
-        .service(recommendations::stats)
-        .service(timesheets::list)
-        .service(timesheets::totals)
-        .service(deadletters::list)
-        .service(deadletters::replay_many)
-        .service(deadletters::discard_many)
-        .service(deadletters::show)
-        .service(deadletters::replay)
-        .service(deadletters::discard)
-        .service(orders::create)
-        .service(orders::list)
-        .service(orders::stats)
-        .service(orders::show)
-        .service(orders::resend)
-        .service(audit::list)
-        .service(system::show)
-        .service(live::follow)
-        .service(openapi::show)
-        .service(metrics::show)
-        .service(health::live)
-        .service(health::ready);
+/// What a process with role `api` serves, with the role that each operation needs. A path that is named stands before a
+/// pattern that would take it.
+fn api() -> Table {
+    probes()
+        .public(operation!(session::who))
+        .public(operation!(session::log_in))
+        .public(operation!(session::log_out))
+        .public(operation!(openapi::show))
+        .needs(Viewer, operation!(live::follow))
+        .needs(Viewer, operation!(recent_events::list))
+        .needs(Operator, operation!(events::append))
+        .needs(Viewer, operation!(plugins::list))
+        .needs(Viewer, operation!(plugins::show))
+        .needs(Operator, operation!(plugins::change))
+        .needs(Viewer, operation!(plugins::history))
+        .needs(Viewer, operation!(stores::show))
+        .needs(Admin, operation!(stores::replace))
+        .needs(Viewer, operation!(alerts::list))
+        .needs(Viewer, operation!(alerts::show))
+        .needs(Operator, operation!(alerts::change))
+        .needs(Viewer, operation!(recommendations::stats))
+        .needs(Viewer, operation!(timesheets::list))
+        .needs(Viewer, operation!(timesheets::totals))
+        .needs(Viewer, operation!(deadletters::list))
+        .needs(Operator, operation!(deadletters::replay_many))
+        .needs(Operator, operation!(deadletters::discard_many))
+        .needs(Viewer, operation!(deadletters::show))
+        .needs(Operator, operation!(deadletters::replay))
+        .needs(Operator, operation!(deadletters::discard))
+        .needs(Operator, operation!(orders::create))
+        .needs(Viewer, operation!(orders::list))
+        .needs(Viewer, operation!(orders::stats))
+        .needs(Viewer, operation!(orders::show))
+        .needs(Operator, operation!(orders::resend))
+        .needs(Viewer, operation!(audit::list))
+        .public(admin::page())
+        .public(admin::files())
+}
+
+/// The table of routes of a process with role `api`, or of one without it, as its router has them.
+#[must_use]
+pub fn routes(is_api: bool) -> Vec<RouteRule> {
+    if is_api { api().rules() } else { probes().rules() }
 }

@@ -5,15 +5,17 @@ mod refine;
 
 use std::sync::OnceLock;
 
-use actix_web::http::Method;
-use actix_web::{App, HttpResponse, get};
+use actix_web::HttpResponse;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Components, Content, OpenApi as Document, Ref, RefOr};
 use utoipa::{OpenApi, ToSchema};
-use utoipa_actix_web::AppExt;
 
+use super::access::COOKIE_NAME;
 use super::problem::{CONTENT_TYPE_PROBLEM, Problem};
+use super::resource::{Needs, describe_needs};
+use crate::config::TokenRole;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,19 +27,28 @@ use super::problem::{CONTENT_TYPE_PROBLEM, Problem};
 )]
 struct Base;
 
-/// The description of every route.
+/// The description of every operation.
 #[must_use]
 pub fn document() -> Document {
-    let (_, mut document) =
-        App::new().into_utoipa_app().openapi(Base::openapi()).configure(super::routes).split_for_parts();
+    let table = super::api();
+    let rules = table.rules();
+    let (paths, schemas) = table.descriptions();
+    let mut document = Base::openapi();
+    document.paths.merge(paths);
     let components = document.components.get_or_insert_default();
+    components.schemas.extend(schemas);
     let (mut name_and_schemas, name) = (Vec::new(), Problem::name());
     <Problem as ToSchema>::schemas(&mut name_and_schemas);
     components.schemas.extend(name_and_schemas);
     debug_assert_eq!(name, "Problem");
+    add_security_schemes(components);
     for (path, item) in &mut document.paths.paths {
-        for (_, operation) in refine::operations(item) {
-            add_common_problems(path, operation);
+        for (method, operation) in refine::operations(item) {
+            let rule =
+                rules.iter().find(|rule| rule.pattern == *path && rule.method.as_str().eq_ignore_ascii_case(method));
+            let needs = rule.map_or(Needs::Role(TokenRole::Admin), |rule| rule.needs);
+            describe_needs(operation, needs);
+            add_common_problems(path, needs, operation);
         }
     }
     refine::refine(&mut document);
@@ -47,11 +58,19 @@ pub fn document() -> Document {
     document
 }
 
+fn add_security_schemes(components: &mut Components) {
+    let mut bearer = Http::new(HttpAuthScheme::Bearer);
+    bearer.description = Some("A token whose hash stands in `http.tokens`.".to_owned());
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    let session = ApiKeyValue::with_description(COOKIE_NAME, "The session that `POST /api/session` begins.");
+    components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(session)));
+}
+
 /// What any call may answer: said once here rather than at every handler.
-fn add_common_problems(path: &str, operation: &mut Operation) {
+fn add_common_problems(path: &str, needs: Needs, operation: &mut Operation) {
     let mut common =
         vec![("400", "The request cannot be understood."), ("403", "Refused: wrong host, origin or role.")];
-    if path.starts_with("/api/") || path.starts_with("/ws/") || path == "/metrics" {
+    if needs != Needs::Nothing {
         common.push(("401", "A token is needed, or it is not known."));
     }
     if operation.request_body.is_some() {
@@ -72,49 +91,13 @@ fn problem(description: &str) -> Response {
     ResponseBuilder::new().description(description).content(CONTENT_TYPE_PROBLEM, content).build()
 }
 
-/// Which methods a path takes.
-#[derive(Debug)]
-pub(super) struct Routes(Vec<(Vec<String>, Vec<Method>)>);
-
-impl Routes {
-    pub(super) fn new(document: &Document) -> Self {
-        let routes = document.paths.paths.iter().map(|(path, item)| {
-            let segments = path.split('/').map(ToOwned::to_owned).collect();
-            let methods = [
-                (Method::GET, &item.get),
-                (Method::PUT, &item.put),
-                (Method::POST, &item.post),
-                (Method::PATCH, &item.patch),
-                (Method::DELETE, &item.delete),
-            ];
-            let methods = methods.into_iter().filter(|(_, operation)| operation.is_some());
-            (segments, methods.map(|(method, _)| method).collect())
-        });
-        let mut routes: Vec<_> = routes.collect();
-        routes.push((vec![String::new(), String::new()], vec![Method::GET, Method::HEAD]));
-        routes.push((["", "static", "{path}"].map(ToOwned::to_owned).to_vec(), vec![Method::GET, Method::HEAD]));
-        Self(routes)
-    }
-
-    pub(super) fn methods(&self, path: &str) -> Vec<Method> {
-        let given: Vec<_> = path.split('/').collect();
-        let fits = |template: &[String]| {
-            template.len() == given.len()
-                && template.iter().zip(&given).all(|(part, given)| part.starts_with('{') || part == given)
-        };
-        let fitting = || self.0.iter().filter(|(template, _)| fits(template));
-        // As in the description: a path that is named stands before one that is a pattern.
-        let named = fitting().find(|(template, _)| *template == given);
-        named.or_else(|| fitting().next()).map(|(_, methods)| methods.clone()).unwrap_or_default()
-    }
-}
-
 /// This description.
 #[utoipa::path(
+    get,
+    path = "/api/openapi.json",
     tag = "system",
     responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"))
 )]
-#[get("/api/openapi.json")]
 pub(super) async fn show() -> HttpResponse {
     static TEXT: OnceLock<String> = OnceLock::new();
     let text = TEXT.get_or_init(|| document().to_json().expect("the description is made of texts and numbers"));
@@ -133,14 +116,5 @@ mod tests {
             assert!(document["paths"][path].is_object(), "{path}");
         }
         assert!(document["components"]["schemas"]["Problem"].is_object());
-    }
-
-    #[test]
-    fn a_known_path_tells_its_methods() {
-        let routes = Routes::new(&super::document());
-        assert_eq!(routes.methods("/api/events"), [Method::GET, Method::POST]);
-        assert_eq!(routes.methods("/api/deadletters/discard"), [Method::POST]);
-        assert_eq!(routes.methods("/api/deadletters/d1"), [Method::GET]);
-        assert!(routes.methods("/api/nothing").is_empty());
     }
 }

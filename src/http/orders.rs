@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
-use actix_web::{HttpRequest, HttpResponse, get, post, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -137,6 +137,8 @@ pub(super) struct OrderCounts {
 
 /// Accepts an order, once for each Idempotency-Key of a caller.
 #[utoipa::path(
+    post,
+    path = "/api/orders",
     tag = "orders",
     params(("Idempotency-Key" = String, Header, description = "New for each order, the same with every retry; a string of structured fields (\"…\"), or bare. At most 255 characters", example = "\"8e03978e-40d5-43dd-bc93-6894a57f9324\"")),
     request_body = OrderRequest,
@@ -148,7 +150,6 @@ pub(super) struct OrderCounts {
         (status = 422, description = "No valid order (`errors` names the fields), or the key was used for another order", body = Problem, content_type = "application/problem+json")
     )
 )]
-#[post("/api/orders")]
 pub(super) async fn create(
     request: HttpRequest,
     body: RawBody,
@@ -199,6 +200,8 @@ impl From<AcceptError> for Problem {
 
 /// Orders, newest first.
 #[utoipa::path(
+    get,
+    path = "/api/orders",
     tag = "orders",
     params(
         ("status" = inline(Option<OrderStatus>), Query, description = "Where they stand"),
@@ -211,7 +214,6 @@ impl From<AcceptError> for Problem {
     ),
     responses((status = 200, description = "A page of orders", body = List<OrderView>))
 )]
-#[get("/api/orders")]
 pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["status", "storeId", "terminalId", "from", "to", "limit", "cursor"])?;
     let filter = OrderFilter {
@@ -227,8 +229,7 @@ pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpRespo
 }
 
 /// How many orders there are by status, and what waits.
-#[utoipa::path(tag = "orders", responses((status = 200, description = "Counts", body = OrderStatsView)))]
-#[get("/api/orders/stats")]
+#[utoipa::path(get, path = "/api/orders/stats", tag = "orders", responses((status = 200, description = "Counts", body = OrderStatsView)))]
 pub(super) async fn stats(state: State, local: web::Data<Local>) -> Result<HttpResponse, Problem> {
     let stats = state.store.order_stats().await?;
     Ok(HttpResponse::Ok().json(OrderStatsView {
@@ -242,17 +243,20 @@ pub(super) async fn stats(state: State, local: web::Data<Local>) -> Result<HttpR
 
 /// One order with its history.
 #[utoipa::path(
+    get,
+    path = "/api/orders/{id}",
     tag = "orders",
     params(("id" = String, Path, description = "The order's id")),
     responses((status = 200, description = "The order", body = OrderDetailView), (status = 404, description = "No such order", body = Problem, content_type = "application/problem+json"))
 )]
-#[get("/api/orders/{id}")]
 pub(super) async fn show(id: web::Path<String>, state: State) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().json(one(&state, &id).await?))
 }
 
 /// Sends a failed order to the third party again, with all its attempts.
 #[utoipa::path(
+    post,
+    path = "/api/orders/{id}/resend",
     tag = "orders",
     params(("id" = String, Path, description = "The order's id")),
     responses(
@@ -261,7 +265,6 @@ pub(super) async fn show(id: web::Path<String>, state: State) -> Result<HttpResp
         (status = 409, description = "It has not failed", body = Problem, content_type = "application/problem+json")
     )
 )]
-#[post("/api/orders/{id}/resend")]
 pub(super) async fn resend(id: web::Path<String>, actor: Actor, state: State) -> Result<HttpResponse, Problem> {
     let resent = state.store.resend_order(&id, &actor.name).await.map_err(|error| not_found(&id, error))?;
     if !resent {

@@ -1,6 +1,6 @@
 //! `/api/plugins`: the switches, settings and eligibility of the plugins, and who changed them.
 
-use actix_web::{HttpRequest, HttpResponse, get, patch, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -145,8 +145,7 @@ pub(super) fn refused(name: &str, error: ChangeError) -> Problem {
 }
 
 /// All plugins.
-#[utoipa::path(tag = "plugins", responses((status = 200, description = "All on one page", body = List<Plugin>)))]
-#[get("/api/plugins")]
+#[utoipa::path(get, path = "/api/plugins", tag = "plugins", responses((status = 200, description = "All on one page", body = List<Plugin>)))]
 pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
     Params::read(&request, &["limit", "cursor"])?;
     let items = state.control.views().into_iter().map(Plugin::from).collect();
@@ -155,6 +154,8 @@ pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpRespo
 
 /// One plugin.
 #[utoipa::path(
+    get,
+    path = "/api/plugins/{name}",
     tag = "plugins",
     params(("name" = String, Path, description = "The plugin's name")),
     responses(
@@ -162,7 +163,6 @@ pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpRespo
         (status = 404, description = "No such plugin", body = Problem, content_type = "application/problem+json")
     )
 )]
-#[get("/api/plugins/{name}")]
 pub(super) async fn show(name: web::Path<String>, state: State) -> Result<HttpResponse, Problem> {
     let view = state.control.view(&name).ok_or_else(|| unknown(&name))?;
     Ok(HttpResponse::Ok().insert_header(etag(view.revision)).json(Plugin::from(view)))
@@ -215,6 +215,8 @@ fn take_reason(patch: &mut Map<String, Value>) -> Result<Option<String>, Problem
 ///
 /// Answers once all events appended afterwards meet the new settings in this process.
 #[utoipa::path(
+    patch,
+    path = "/api/plugins/{name}",
     tag = "plugins",
     params(
         ("name" = String, Path, description = "The plugin's name"),
@@ -227,7 +229,6 @@ fn take_reason(patch: &mut Map<String, Value>) -> Result<Option<String>, Problem
         (status = 412, description = "Changed by somebody else; `current` is how it is now", body = Problem, content_type = "application/problem+json")
     )
 )]
-#[patch("/api/plugins/{name}")]
 pub(super) async fn change(
     request: HttpRequest,
     name: web::Path<String>,
@@ -245,6 +246,8 @@ pub(super) async fn change(
 
 /// Who changed a plugin, when, and what it was before; newest first.
 #[utoipa::path(
+    get,
+    path = "/api/plugins/{name}/history",
     tag = "plugins",
     params(
         ("name" = String, Path, description = "The plugin's name"),
@@ -256,7 +259,6 @@ pub(super) async fn change(
         (status = 404, description = "No such plugin", body = Problem, content_type = "application/problem+json")
     )
 )]
-#[get("/api/plugins/{name}/history")]
 pub(super) async fn history(
     request: HttpRequest,
     name: web::Path<String>,

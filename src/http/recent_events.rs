@@ -1,6 +1,6 @@
 //! `GET /api/events`: what is on the bus, newest first.
 
-use actix_web::{HttpRequest, HttpResponse, get};
+use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -57,6 +57,8 @@ fn is_before(event: &Event, when: When) -> bool {
 /// A request looks at a bounded number of records: a page may hold fewer items than `limit`, or none, while `next` says
 /// where to go on.
 #[utoipa::path(
+    get,
+    path = "/api/events",
     tag = "events",
     params(
         ("type" = Option<Vec<String>>, Query, description = "Patterns such as `pos.basket.*`, repeated or with commas"),
@@ -70,7 +72,6 @@ fn is_before(event: &Event, when: When) -> bool {
     ),
     responses((status = 200, description = "A page of events", body = List<CloudEvent>))
 )]
-#[get("/api/events")]
 pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
     let known = ["type", "terminal", "employee", "basket", "from", "to", "limit", "cursor"];
     let params = Params::read(&request, &known)?;

@@ -1,6 +1,6 @@
 //! `/api/recommendations/stats`: which recommendations were made, and which of them customers took up.
 
-use actix_web::{HttpRequest, HttpResponse, get};
+use actix_web::{HttpRequest, HttpResponse};
 
 use super::State;
 use super::page::List;
@@ -10,10 +10,11 @@ use crate::store::RecommendationStat;
 
 /// How each recommendation did in the baskets that have ended, all on one page, those made most often first.
 #[utoipa::path(
+    get,
+    path = "/api/recommendations/stats",
     tag = "recommendations",
     responses((status = 200, description = "All on one page", body = List<RecommendationStat>))
 )]
-#[get("/api/recommendations/stats")]
 pub(super) async fn stats(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
     Params::read(&request, &[])?;
     let mut items = state.store.recommendation_stats().await?;

@@ -9,11 +9,10 @@ use actix_web::dev::ServerHandle;
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, HttpServer, web};
 use tokio::sync::watch;
-use utoipa_actix_web::AppExt;
 
 use super::access::Access;
 use super::body::BODY_BYTES_MAX;
-use super::{AppState, Local, admin, envelope, metrics, openapi, probes, routes};
+use super::{AppState, Local, api, envelope, metrics, probes};
 use crate::config::Role;
 use crate::orders::acceptor::Acceptor;
 
@@ -84,7 +83,6 @@ pub fn serve(state: AppState, bind: SocketAddr) -> Result<Running, ServeError> {
     let local = web::Data::new(Local {
         orders: Acceptor::new(state.store.clone(), state.orders.clone(), keep_keys),
         access: Access::new(&state.config.http),
-        routes: openapi::Routes::new(&openapi::document()),
         is_api: state.status.roles().contains(&Role::Api),
         stopping: stopping_seen,
         metrics: metrics::Memory::default(),
@@ -140,14 +138,7 @@ fn app(
         .app_data(state)
         .app_data(local)
         .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
-        .into_utoipa_app()
-        .configure(move |config| if is_api { routes(config) } else { probes(config) })
-        .into_app()
-        .configure(move |config| {
-            if is_api {
-                admin::routes(config);
-            }
-        })
+        .configure(move |config| if is_api { api() } else { probes() }.configure(config))
         .default_service(web::to(envelope::no_route))
         .wrap(Compress::default())
         .wrap(from_fn(envelope::guard))

@@ -1,7 +1,7 @@
 //! `/api/session`: exchanging a token for a cookie that scripts cannot read.
 
 use actix_web::http::header::{ORIGIN, SET_COOKIE};
-use actix_web::{HttpRequest, HttpResponse, delete, get, post, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -44,8 +44,7 @@ impl SessionView {
 }
 
 /// Whether a login is needed, and who is logged in.
-#[utoipa::path(tag = "session", responses((status = 200, description = "The session", body = SessionView)))]
-#[get("/api/session")]
+#[utoipa::path(get, path = "/api/session", tag = "session", responses((status = 200, description = "The session", body = SessionView)))]
 pub(super) async fn who(request: HttpRequest, local: web::Data<Local>) -> HttpResponse {
     let login_required = local.access.login_required();
     let view = match local.access.actor_of(request.headers()) {
@@ -56,8 +55,7 @@ pub(super) async fn who(request: HttpRequest, local: web::Data<Local>) -> HttpRe
 }
 
 /// Logs in: the answer sets an `HttpOnly`, `SameSite=Strict` cookie.
-#[utoipa::path(tag = "session", request_body = LogIn, responses((status = 200, description = "Logged in", body = SessionView)))]
-#[post("/api/session")]
+#[utoipa::path(post, path = "/api/session", tag = "session", request_body = LogIn, responses((status = 200, description = "Logged in", body = SessionView)))]
 pub(super) async fn log_in(
     request: HttpRequest,
     local: web::Data<Local>,
@@ -76,8 +74,7 @@ pub(super) async fn log_in(
 }
 
 /// Logs out.
-#[utoipa::path(tag = "session", responses((status = 204, description = "Logged out")))]
-#[delete("/api/session")]
+#[utoipa::path(delete, path = "/api/session", tag = "session", responses((status = 204, description = "Logged out")))]
 pub(super) async fn log_out() -> HttpResponse {
     let cookie = format!("{COOKIE_NAME}=; {ATTRIBUTES}; Max-Age=0");
     HttpResponse::NoContent().insert_header((SET_COOKIE, cookie)).finish()

@@ -1,6 +1,6 @@
 //! `/api/stores`: the shops' time zones, jurisdictions, business days and opening hours.
 
-use actix_web::{HttpRequest, HttpResponse, get, put};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -48,16 +48,19 @@ fn answer(state: &State) -> HttpResponse {
 
 /// The stores.
 #[utoipa::path(
+    get,
+    path = "/api/stores",
     tag = "stores",
     responses((status = 200, description = "The stores", body = StoresView, headers(("ETag" = String, description = "The revision in quotes"))))
 )]
-#[get("/api/stores")]
 pub(super) async fn show(state: State) -> HttpResponse {
     answer(&state)
 }
 
 /// Replaces the stores. With `If-Match`, only if nobody else changed them meanwhile.
 #[utoipa::path(
+    put,
+    path = "/api/stores",
     tag = "stores",
     params(("If-Match" = Option<String>, Header, description = "The ETag that the change is based on")),
     request_body = NewStores,
@@ -66,7 +69,6 @@ pub(super) async fn show(state: State) -> HttpResponse {
         (status = 412, description = "Changed by somebody else; `current` is how they are now", body = Problem, content_type = "application/problem+json")
     )
 )]
-#[put("/api/stores")]
 pub(super) async fn replace(
     request: HttpRequest,
     body: JsonBody<NewStores>,

@@ -4,7 +4,7 @@ mod view;
 
 use std::time::Duration;
 
-use actix_web::{HttpResponse, get};
+use actix_web::HttpResponse;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
@@ -26,8 +26,7 @@ const BEHIND_MS: i64 = 1000;
 ///
 /// `partitions`, `delivery` and `totals` are about all processes that share bus and store; `actors` and `unready` name the
 /// process where there are several. Of other processes it is what their last heartbeat told, at most some seconds ago.
-#[utoipa::path(tag = "system", responses((status = 200, description = "The system", body = System)))]
-#[get("/api/system")]
+#[utoipa::path(get, path = "/api/system", tag = "system", responses((status = 200, description = "The system", body = System)))]
 pub(super) async fn show(state: State, local: actix_web::web::Data<Local>) -> Result<HttpResponse, Problem> {
     let processes = state.processes.all();
     let (partitions, delivery, checks) =

@@ -1,7 +1,7 @@
 //! `/api/timesheets`: working sessions and their totals, as JSON or CSV.
 
 use actix_web::http::header::ACCEPT;
-use actix_web::{HttpRequest, HttpResponse, get};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -110,6 +110,8 @@ fn wants_csv(request: &HttpRequest) -> bool {
 ///
 /// `Accept: text/csv` gives all of them in one file (100 000 at most) instead of a page.
 #[utoipa::path(
+    get,
+    path = "/api/timesheets",
     tag = "time sheets",
     params(
         ("from" = inline(Option<WhenText>), Query, description = "Sessions that began then or later: RFC 3339, or a business day"),
@@ -124,7 +126,6 @@ fn wants_csv(request: &HttpRequest) -> bool {
         (List<SessionView> = "application/json"), (String = "text/csv")
     )))
 )]
-#[get("/api/timesheets")]
 pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
     let known = ["from", "to", "employeeId", "storeId", "terminalId", "limit", "cursor"];
     let params = Params::read(&request, &known)?;
@@ -196,6 +197,8 @@ fn harmless(text: &str) -> String {
 
 /// Totals over sessions.
 #[utoipa::path(
+    get,
+    path = "/api/timesheets/totals",
     tag = "time sheets",
     params(
         ("groupBy" = inline(Option<SessionGroup>), Query, description = "Over what; employee if it is absent"),
@@ -207,7 +210,6 @@ fn harmless(text: &str) -> String {
     ),
     responses((status = 200, description = "The totals, all on one page", body = List<TotalView>))
 )]
-#[get("/api/timesheets/totals")]
 pub(super) async fn totals(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
     let params = Params::read(&request, &["groupBy", "from", "to", "employeeId", "storeId", "terminalId"])?;
     let group = params.parsed("groupBy", "must be employee, terminal, store or businessDay", |name| match name {

@@ -52,12 +52,17 @@ impl Client {
 
     /// With these settings, on this port of loopback; 0 takes a free one.
     pub(crate) async fn start_with(config: Config, port: u16) -> Self {
+        Self::start_as(config, port, Role::ALL.to_vec()).await
+    }
+
+    /// As a process with these roles.
+    pub(crate) async fn start_as(config: Config, port: u16, roles: Vec<Role>) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let directory = tempfile::tempdir().unwrap();
         let bus = EmbeddedBus::open(directory.path().join("bus.db"), 4).unwrap();
         let store = Store::open(&format!("sqlite:{}", directory.path().join("store.db").display())).await.unwrap();
         let feed = Feed::new(1000);
-        let status = Arc::new(Status::new(Role::ALL.to_vec()));
+        let status = Arc::new(Status::new(roles));
         let control =
             Control::start(store.clone(), feed.clone(), Arc::clone(&status), &Defaults::built_in()).await.unwrap();
         let config = Arc::new(config);
