@@ -1,6 +1,6 @@
 //! Wiring and shutdown order, readable from top to bottom.
 //!
-//! Start: bus, store, control, then what the process's roles need, from the bottom of the picture up, HTTP last. Stop: HTTP
+//! Start: bus, store, what a restored store has lost of orders, control, then what the process's roles need, from the bottom of the picture up, HTTP last. Stop: HTTP
 //! and ingress, which finishes its batches and leaves the group; then the relay what they put into the outbox; then what
 //! was leased is given back, and the files are closed.
 
@@ -23,6 +23,8 @@ use crate::bus::kafka::{KafkaBus, KafkaOptions};
 use crate::bus::{Bus, BusError};
 use crate::config::{BusKind, Config, Role, StoreConfig};
 use crate::control::Control;
+use crate::delivery::PassError;
+use crate::delivery::orders::restore;
 use crate::feed::{Feed, FeedKind};
 use crate::http::{self, AppState, ServeError};
 use crate::orders::OrderSignals;
@@ -80,6 +82,15 @@ pub enum StartError {
     Unsupported(String),
 }
 
+impl From<PassError> for StartError {
+    fn from(error: PassError) -> Self {
+        match error {
+            PassError::Bus(error) => Self::Bus(error),
+            PassError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
 /// What all services of a process are made of.
 struct Parts {
     context: ShardContext,
@@ -128,6 +139,7 @@ impl App {
         };
         let store = open_store(&config).await?;
         store.bind_bus(&bus.identity(), bus.partitions()).await.map_err(not_for_us)?;
+        restore::restore(&store, &*bus).await?;
         let roles = if options.roles.is_empty() { Role::ALL.to_vec() } else { options.roles };
         let is_shared = bus.is_shared() && store.is_shared();
         let status = Arc::new(Status::new(roles.clone()));

@@ -22,6 +22,8 @@ mod external_manifests;
 #[path = "pipeline/external_vectors.rs"]
 mod external_vectors;
 mod oracle;
+#[path = "pipeline/order_restore.rs"]
+mod order_restore;
 #[path = "pipeline/order_storm.rs"]
 mod order_storm;
 #[path = "pipeline/orders.rs"]

@@ -41,9 +41,11 @@ pub struct Delivery {
 
 /// What stops a pass over what waits between store and bus.
 #[derive(Debug, thiserror::Error)]
-enum PassError {
+pub enum PassError {
+    /// A fault of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A fault of the bus.
     #[error(transparent)]
     Bus(#[from] BusError),
 }

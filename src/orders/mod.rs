@@ -1,12 +1,13 @@
 //! Orders: what a till asks for, accepted once whatever fails in between.
 //!
 //! [`order`] reads and checks what a till sends, [`key`] the `Idempotency-Key` that it comes under, [`acceptor`] writes
-//! both down, many requests in one transaction. From there on [`crate::delivery::orders`] carries an order to the bus
+//! both down, many requests in one transaction, [`logged`] reads both back from the bus after a restore. From there on [`crate::delivery::orders`] carries an order to the bus
 //! and to the third party. `docs/orders.md` tells the whole journey.
 
 pub mod acceptor;
 pub mod currencies;
 pub mod key;
+pub mod logged;
 pub mod order;
 
 use std::sync::Arc;

@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::currencies;
-use crate::event::{Amount, Currency, EventType, Id, NewEvent, Quantity, Source, looks_like_card_number};
+use crate::event::{
+    Amount, Currency, Event, EventType, Id, NewEvent, Quantity, Source, looks_like_card_number, stable_id,
+};
 use crate::plugins::validate::read;
 use crate::store::{OrderStatus, StoredOrder};
 use crate::stores::FieldError;
@@ -287,6 +289,29 @@ pub fn to_json(document: &str, progress: Progress<'_>) -> String {
     )
 }
 
+/// The canonical document of an order, from the `data` of its `order.created`. `None` if [`created_event`] does not write it so.
+#[must_use]
+pub fn document_of_created(data: &str, id: &str, created_at: Timestamp) -> Option<String> {
+    // What surrounds the document is known but for its length.
+    let around = to_json("{}", accepted(id, created_at));
+    let (before, after) = around.split_once(",,")?;
+    let fields = data.strip_prefix(before)?.strip_prefix(',')?.strip_suffix(after)?.strip_suffix(',')?;
+    Some(format!("{{{fields}}}"))
+}
+
+/// True if an event tells of an order's end after so many attempts, and Tillstream wrote it.
+#[must_use]
+pub fn is_delivery_event(event: &Event, order_id: &str, attempts: u32) -> bool {
+    let id = end_id(event.event_type(), order_id, attempts);
+    event.source.as_str() == SOURCE_DELIVERY && event.id.as_str() == id
+}
+
+/// Id of the event of an order's end. Sent again, an order may fail again: each end has an id of its own.
+#[must_use]
+pub fn end_id(kind: EventType, order_id: &str, attempts: u32) -> String {
+    stable_id(&[kind.as_str(), order_id, &attempts.to_string()])
+}
+
 /// What the third party gets: the same bytes with every attempt.
 #[must_use]
 pub fn delivery_body(document: &str, id: &str, created_at: Timestamp) -> String {
@@ -329,7 +354,7 @@ pub fn created_event(order: &StoredOrder) -> Bytes {
 }
 
 /// Source of `order.created`.
-const SOURCE_ACCEPTED: &str = "/plugins/orders";
+pub(super) const SOURCE_ACCEPTED: &str = "/plugins/orders";
 /// Source of `order.delivered` and `order.failed`.
 const SOURCE_DELIVERY: &str = "/plugins/order-delivery";
 

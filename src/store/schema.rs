@@ -202,6 +202,7 @@ diesel::table! {
         published_at -> Nullable<BigInt>,
         processed_at -> Nullable<BigInt>,
         attempts -> Integer,
+        may_have_arrived -> Bool,
     }
 }
 
@@ -225,6 +226,8 @@ diesel::table! {
         batch -> Nullable<BigInt>,
         parked_at -> Nullable<BigInt>,
         parked_reason -> Nullable<Text>,
+        key_id -> Nullable<Text>,
+        caller -> Nullable<Text>,
     }
 }
 

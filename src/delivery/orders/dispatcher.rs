@@ -312,7 +312,7 @@ impl Attempt {
     async fn ask(&self, timeout: Duration) -> Answer {
         let order = &self.claimed.order;
         if self.lookup
-            && order.attempts > 0
+            && (order.attempts > 0 || self.claimed.may_have_arrived)
             && let Some(answer) = self.party.look_up(&order.id, timeout).await
         {
             return answer;

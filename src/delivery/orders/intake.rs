@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::OrderContext;
 use crate::bus::{BusError, Record, Topic, TopicPartition};
 use crate::delivery::ownership::{self, Held};
 use crate::delivery::{Backoff, PassError};
 use crate::event::{Event, EventData};
 use crate::feed::{FeedBody, FeedItem, FeedKind};
+use crate::orders::logged::logged_order;
 use crate::plugins::Plugin;
 use crate::plugins::order_delivery::OrderDelivery as OrderDeliveryPlugin;
 use crate::store::model::{Commit, DeadLetter, OutboxRow, PartitionCommit, PartitionRow};
@@ -36,6 +35,8 @@ pub struct Intake {
 struct Batch {
     partitions: Vec<PartitionRow>,
     orders: Vec<(OrderDelivery, Arc<Event>)>,
+    /// What the orders were read from.
+    records: Vec<Record>,
     dead_letters: Vec<DeadLetter>,
 }
 
@@ -129,7 +130,7 @@ impl Intake {
     }
 
     async fn hand_over(&self, batch: Batch, held: &mut Held) -> Result<(), PassError> {
-        let Batch { partitions, orders, dead_letters } = batch;
+        let Batch { partitions, orders, dead_letters, .. } = batch;
         let (deliveries, events): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
         let outbox = copies(&dead_letters);
         let (given, lost) = (deliveries.len() as u64, dead_letters.len() as u64);
@@ -181,6 +182,7 @@ impl Batch {
                         published_at: record.timestamp,
                     };
                     self.orders.push((delivery, Arc::new(event)));
+                    self.records.push(record.clone());
                 }
                 _ => self.refuse(place, record, ("not_an_order", None, "is no order.created of Tillstream".to_owned())),
             },
@@ -192,30 +194,39 @@ impl Batch {
         self.dead_letters.push(DeadLetter::of_record(place, record, record.timestamp, fault));
     }
 
-    /// Orders that nobody has accepted become dead letters: somebody else has written to the topic, or the store is an
-    /// older one than the bus.
+    /// Orders that nobody has accepted become dead letters: somebody else has written to the topic. Those that carry their key come
+    /// back: a database that was set back while processes worked on it, as a replica that was promoted, has lost them.
     async fn set_unknown_aside(&mut self, context: &OrderContext) -> Result<(), StoreError> {
         let ids = self.orders.iter().map(|(delivery, _)| delivery.order_id.clone()).collect();
         let unknown: HashSet<String> = context.store.unknown_orders(ids).await?.into_iter().collect();
         if unknown.is_empty() {
             return Ok(());
         }
+        let mut lost = Vec::new();
         let orders = std::mem::take(&mut self.orders);
-        for (delivery, event) in orders {
+        let records = std::mem::take(&mut self.records);
+        for ((delivery, event), record) in orders.into_iter().zip(records) {
             if !unknown.contains(&delivery.order_id) {
                 self.orders.push((delivery, event));
                 continue;
             }
-            let record = Record {
-                offset: delivery.offset,
-                timestamp: delivery.published_at,
-                key: Some(Bytes::from(delivery.order_id)),
-                value: event.raw.clone(),
-                headers: Vec::new(),
-            };
+            let logged = logged_order(delivery.partition, &record).filter(|logged| logged.key.is_some());
+            if let Some(logged) = logged {
+                lost.push(logged);
+                self.orders.push((delivery, event));
+                continue;
+            }
             let message = "no such order was accepted here; discard it, or post it to /api/orders".to_owned();
             let place = TopicPartition::new(Topic::OrderCreated, delivery.partition);
             self.refuse(place, &record, ("unknown_order", None, message));
+        }
+        if !lost.is_empty() {
+            let restored = context.store.take_up_orders(lost).await?;
+            tracing::warn!(
+                orders = restored.rebuilt,
+                "the store did not know orders that are on order.created: it was set back. They and their keys are there again; see \
+                 Backup and restore in docs/operations.md for what else to do"
+            );
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! What becomes of an accepted order: [`publisher`] carries it to the bus, [`intake`] reads it from there, [`dispatcher`]
-//! sends it to the third party. Each may run in a process of its own, and several of each; all state is in the store and
+//! sends it to the third party, and [`restore`] brings back what a store has lost. Each may run in a process of its own, and several of each; all state is in the store and
 //! on the bus.
 
 pub mod dispatcher;
 mod in_flight;
 pub mod intake;
 pub mod publisher;
+pub mod restore;
 mod third_party;
 
 use std::sync::Arc;

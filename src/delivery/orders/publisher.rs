@@ -13,9 +13,10 @@ use bytes::Bytes;
 use super::OrderContext;
 use crate::bus::{BusError, NewRecord, Topic};
 use crate::delivery::{Backoff, PassError};
+use crate::orders::logged::key_headers;
 use crate::orders::order::created_event;
 use crate::pipeline::source::content_type;
-use crate::store::{PublishBatch, StoreError, StoredOrder};
+use crate::store::{PublishBatch, Publishing, StoreError};
 use crate::time::Timestamp;
 
 /// Orders in one batch.
@@ -129,7 +130,7 @@ impl Publisher {
                 Ok(()) => known.position = Some(batch.number),
                 Err(BusError::Refused(reason)) => {
                     let orders = batch.orders.len();
-                    if let [order] = batch.orders.as_slice() {
+                    if let [Publishing { order, .. }] = batch.orders.as_slice() {
                         tracing::error!(
                             order = order.id,
                             reason,
@@ -165,13 +166,15 @@ impl Publisher {
     }
 }
 
-fn record(order: &StoredOrder) -> NewRecord {
+fn record(Publishing { order, key }: &Publishing) -> NewRecord {
+    let mut headers = vec![content_type()];
+    headers.extend(key.iter().flat_map(|key| key_headers(key, &order.document)));
     NewRecord {
         topic: Topic::OrderCreated,
         partition: None,
         key: Some(Bytes::copy_from_slice(order.id.as_bytes())),
         value: created_event(order),
-        headers: vec![content_type()],
+        headers,
     }
 }
 

@@ -15,7 +15,7 @@ const TRIES_MAX: u32 = 3;
 /// More than a row takes besides its document or answer.
 const ROW_BYTES: usize = 1536;
 /// HTTP status of the answer to an accepted order.
-const CREATED: i32 = 201;
+pub(super) const CREATED: i32 = 201;
 
 #[derive(diesel::Insertable)]
 #[diesel(table_name = orders)]
@@ -175,7 +175,16 @@ queries! {
             diesel::insert_into(orders::table).values(values).execute(db)?;
         }
         for chunk in by_id.chunks(ROWS_PER_STATEMENT) {
-            let outbox: Vec<_> = chunk.iter().map(|order| order_outbox::order_id.eq(&order.id)).collect();
+            let outbox: Vec<_> = chunk
+                .iter()
+                .map(|order| {
+                    (
+                        order_outbox::order_id.eq(&order.id),
+                        order_outbox::key_id.eq(&order.key_id),
+                        order_outbox::caller.eq(&order.caller),
+                    )
+                })
+                .collect();
             diesel::insert_into(order_outbox::table).values(outbox).execute(db)?;
         }
         Ok(())

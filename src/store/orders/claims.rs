@@ -93,7 +93,9 @@ queries! {
             diesel::update(order_deliveries::table.find(&row.order_id))
                 .set(order_deliveries::attempts.eq(row.attempts))
                 .execute(db)?;
-            diesel::update(orders::table.find(&row.order_id)).set(orders::attempts.eq(row.attempts)).execute(db)?;
+            diesel::update(orders::table.find(&row.order_id))
+                .set((orders::attempts.eq(row.attempts), orders::may_have_arrived.eq(true)))
+                .execute(db)?;
             diesel::insert_into(order_timeline::table)
                 .values(NewTimelineRow {
                     order_id: &row.order_id,
@@ -116,7 +118,7 @@ queries! {
         now: Timestamp,
     ) -> Result<Vec<ClaimedOrder>, StoreError> {
         note_lost(db, &mut rows, now)?;
-        let mut by_id: HashMap<String, StoredOrder> = HashMap::new();
+        let mut by_id: HashMap<String, (StoredOrder, bool)> = HashMap::new();
         for chunk in rows.chunks(ROWS_PER_STATEMENT) {
             let ids: Vec<&str> = chunk.iter().map(|row| row.order_id.as_str()).collect();
             diesel::update(order_deliveries::table.filter(order_deliveries::order_id.eq_any(&ids)))
@@ -127,12 +129,13 @@ queries! {
                 .execute(db)?;
             let found: Vec<OrderRow> = orders::table.filter(orders::id.eq_any(&ids)).load(db)?;
             for row in found {
+                let may_have_arrived = row.may_have_arrived;
                 let order = row.into_order()?;
-                by_id.insert(order.id.clone(), order);
+                by_id.insert(order.id.clone(), (order, may_have_arrived));
             }
         }
         let claimed = rows.into_iter().filter_map(|row| {
-            let order = by_id.remove(&row.order_id)?;
+            let (order, may_have_arrived) = by_id.remove(&row.order_id)?;
             let order = StoredOrder { attempts: u32::try_from(row.attempts).unwrap_or(0), ..order };
             let delivery = OrderDelivery {
                 order_id: row.order_id,
@@ -140,7 +143,8 @@ queries! {
                 offset: row.offset,
                 published_at: Timestamp::from_millis(row.published_at),
             };
-            Some(ClaimedOrder { order, delivery, counted: u32::try_from(row.counted).unwrap_or(0) })
+            let counted = u32::try_from(row.counted).unwrap_or(0);
+            Some(ClaimedOrder { order, delivery, counted, may_have_arrived })
         });
         Ok(claimed.collect())
     }

@@ -7,6 +7,7 @@ mod hand_over;
 mod model;
 mod publish;
 mod read;
+mod restore;
 mod settle;
 mod timeline;
 mod turn;
@@ -16,13 +17,15 @@ pub use model::*;
 /// The queries of these files, for SQLite.
 pub(in crate::store) mod sqlite {
     pub(in crate::store) use super::{
-        claims::sqlite as claims, expire::sqlite as expire, hand_over::sqlite as hand_over, turn::sqlite as turn,
+        claims::sqlite as claims, expire::sqlite as expire, hand_over::sqlite as hand_over, publish::sqlite as publish,
+        turn::sqlite as turn,
     };
 }
 
 /// The queries of these files, for MySQL.
 pub(in crate::store) mod mysql {
     pub(in crate::store) use super::{
-        claims::mysql as claims, expire::mysql as expire, hand_over::mysql as hand_over, turn::mysql as turn,
+        claims::mysql as claims, expire::mysql as expire, hand_over::mysql as hand_over, publish::mysql as publish,
+        turn::mysql as turn,
     };
 }

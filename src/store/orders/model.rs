@@ -219,7 +219,79 @@ pub struct PublishBatch {
     /// Its number: the position of the lane once it is on the bus.
     pub number: i64,
     /// The orders, in the order in which they go.
-    pub orders: Vec<StoredOrder>,
+    pub orders: Vec<Publishing>,
+}
+
+/// An order on its way to the bus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publishing {
+    /// The order.
+    pub order: StoredOrder,
+    /// The key that it came under; unknown of orders that an older version accepted.
+    pub key: Option<OrderKey>,
+}
+
+/// An order's `Idempotency-Key` as its record on the bus carries it: nobody can tell the key itself from this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderKey {
+    /// Hash of caller and key.
+    pub id: String,
+    /// Who sent it.
+    pub caller: String,
+}
+
+/// An order as its record on the bus tells it, for a store that may have lost it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedOrder {
+    /// The order, pending.
+    pub order: StoredOrder,
+    /// The key that it came under, if the record carries one.
+    pub key: Option<OrderKey>,
+    /// Where the record stands.
+    pub delivery: OrderDelivery,
+}
+
+/// The end of an order as its event on the bus tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedEnd {
+    /// The order.
+    pub order_id: String,
+    /// `SUCCESS` or `FAILED`.
+    pub status: OrderStatus,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How often it had been sent by then.
+    pub attempts: u32,
+}
+
+/// What a restore brought back from the bus.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RestoredOrders {
+    /// Orders that the store had lost.
+    pub rebuilt: usize,
+    /// Of these, how many came back without their key: a repeated request makes a new order.
+    pub without_key: usize,
+    /// Orders that the third party had taken before.
+    pub delivered: usize,
+    /// Orders that had failed before.
+    pub failed: usize,
+}
+
+impl RestoredOrders {
+    /// True if nothing was lost.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.rebuilt + self.delivered + self.failed == 0
+    }
+}
+
+impl std::ops::AddAssign for RestoredOrders {
+    fn add_assign(&mut self, more: Self) {
+        self.rebuilt += more.rebuilt;
+        self.without_key += more.without_key;
+        self.delivered += more.delivered;
+        self.failed += more.failed;
+    }
 }
 
 /// An order that was read from the bus and now waits for the third party.
@@ -259,6 +331,8 @@ pub struct ClaimedOrder {
     pub delivery: OrderDelivery,
     /// Attempts that count against the limit of the settings.
     pub counted: u32,
+    /// An earlier attempt may have reached the third party although nobody knows its answer.
+    pub may_have_arrived: bool,
 }
 
 /// What became of a claimed order.

@@ -4,7 +4,7 @@
 //! taken from them. A batch number can: it is given in a transaction of its own, one after the other, by the one
 //! publisher that holds the lease.
 
-use super::PublishBatch;
+use super::{OrderKey, PublishBatch, Publishing};
 use super::read::OrderRow;
 use crate::store::Store;
 use crate::store::connection::{ROWS_PER_STATEMENT, on, queries};
@@ -101,6 +101,12 @@ queries! {
         Ok(())
     }
 
+    /// Whoever held the lease is gone.
+    pub(in crate::store) fn release_any(db: &mut Db) -> Result<(), StoreError> {
+        diesel::update(order_publishing::table.find(ROW)).set(order_publishing::lease_until.eq(0_i64)).execute(db)?;
+        Ok(())
+    }
+
     /// Raises the number of the last batch, which also keeps every other publisher out until the end of the transaction.
     fn raise(db: &mut Db, owner: &str, by: i64) -> Result<i64, StoreError> {
         let raised = diesel::update(order_publishing::table.find(ROW))
@@ -149,13 +155,17 @@ queries! {
                 }
                 number
             };
-            let rows: Vec<OrderRow> = order_outbox::table
+            let rows: Vec<(OrderRow, Option<String>, Option<String>)> = order_outbox::table
                 .inner_join(orders::table.on(orders::id.eq(order_outbox::order_id)))
                 .filter(order_outbox::batch.eq(number))
                 .order(order_outbox::seq)
-                .select(orders::all_columns)
+                .select((orders::all_columns, order_outbox::key_id, order_outbox::caller))
                 .load(db)?;
-            let orders = rows.into_iter().map(OrderRow::into_order).collect::<Result<_, _>>()?;
+            let orders = rows.into_iter().map(|(row, key_id, caller)| {
+                let key = key_id.zip(caller).map(|(id, caller)| OrderKey { id, caller });
+                Ok(Publishing { order: row.into_order()?, key })
+            });
+            let orders = orders.collect::<Result<_, StoreError>>()?;
             Ok(Some(PublishBatch { number, orders }))
         })
     }

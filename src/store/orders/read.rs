@@ -24,6 +24,7 @@ pub(super) struct OrderRow {
     published_at: Option<i64>,
     processed_at: Option<i64>,
     attempts: i32,
+    pub(super) may_have_arrived: bool,
 }
 
 impl OrderRow {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::{ClaimRequest, OrderStatus, Settled, Settlement, StoredOrder};
 use crate::bus::{NewRecord, Topic, TopicPartition};
-use crate::event::{EventType, stable_id};
-use crate::orders::order::{OrderEvent, Progress, created_event};
+use crate::event::EventType;
+use crate::orders::order::{OrderEvent, Progress, created_event, end_id};
 use crate::pipeline::source::content_type;
 use crate::plugins::Plugin;
 use crate::plugins::order_delivery::{self, OrderDelivery};
@@ -51,8 +51,7 @@ pub(super) fn ended_records(
     letter: Option<&DeadLetter>,
 ) -> Vec<NewRecord> {
     let kind = if order.status == OrderStatus::Success { EventType::OrderDelivered } else { EventType::OrderFailed };
-    // Sent again, an order may fail again: each end has an id of its own.
-    let id = stable_id(&[kind.as_str(), &order.id, &order.attempts.to_string()]);
+    let id = end_id(kind, &order.id, order.attempts);
     let event = OrderEvent { kind, id: &id, at: now, store_id: &order.store_id, terminal_id: &order.terminal_id };
     let progress = Progress {
         id: &order.id,
@@ -77,23 +76,34 @@ pub(super) fn ended_records(
 /// The dead letter of an order that came to nothing.
 pub(super) fn ended_letter(one: &Settled, order: &StoredOrder, now: Timestamp) -> Option<DeadLetter> {
     let Settlement::Failed { reason, error } = &one.settlement else { return None };
-    Some(DeadLetter {
+    let delivery = &one.claimed.delivery;
+    Some(failed_letter(order, (delivery.partition, delivery.offset), (reason, error), now))
+}
+
+/// The dead letter of a failed order whose record stands at this partition and offset.
+pub(super) fn failed_letter(
+    order: &StoredOrder,
+    (partition, offset): (u32, i64),
+    (reason, error): (&str, &str),
+    now: Timestamp,
+) -> DeadLetter {
+    DeadLetter {
         id: order_delivery::dead_letter_id(&order.id),
         at: now,
         status: DeadLetterStatus::Open,
-        reason: (*reason).to_owned(),
+        reason: reason.to_owned(),
         field: None,
         message: format!("{error}; replay it, or POST /api/orders/{}/resend, once the cause is gone", order.id),
         plugin: Some(OrderDelivery::NAME.to_owned()),
         entity: Some(format!("order:{}", order.id)),
-        partition: TopicPartition::new(Topic::OrderCreated, one.claimed.delivery.partition),
-        offset: one.claimed.delivery.offset,
+        partition: TopicPartition::new(Topic::OrderCreated, partition),
+        offset,
         clock: order.created_at,
         key: Some(Bytes::copy_from_slice(order.id.as_bytes())),
         headers: Vec::new(),
         bytes: created_event(order),
         attempts: order.attempts,
-    })
+    }
 }
 
 #[cfg(test)]
