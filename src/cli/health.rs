@@ -40,7 +40,7 @@ async fn ask(args: &HealthArgs) -> anyhow::Result<()> {
     let client = reqwest::Client::builder().timeout(Duration::from_millis(args.timeout_ms)).build()?;
     let response = client.get(url).send().await;
     let response =
-        response.with_context(|| format!("no answer from {}; is tillstream running there?", args.server.url))?;
+        response.with_context(|| format!("no answer from {}; is tillstream running there?", args.server.shown()))?;
     let status = response.status();
     let body: Value = response.json().await.unwrap_or_default();
     if status.is_success() {
@@ -55,7 +55,7 @@ async fn ask(args: &HealthArgs) -> anyhow::Result<()> {
         })
         .collect();
     if reasons.is_empty() {
-        bail!("{} answers {status}", args.server.url);
+        bail!("{} answers {status}", args.server.shown());
     }
     bail!("not ready: {}", reasons.join("; "))
 }

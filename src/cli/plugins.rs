@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::server_args::ServerArgs;
 use super::usage;
+use crate::config::RemoteUrl;
 
 /// Lists plugins, switches them on and off, changes their settings
 #[derive(Debug, Args)]
@@ -71,7 +72,8 @@ async fn call(
 ) -> anyhow::Result<Value> {
     let mut url = server.endpoint("/api/plugins")?;
     if !name.is_empty() {
-        url.path_segments_mut().map_err(|()| usage("--url"))?.push(name);
+        let below = RemoteUrl::parse(url.as_str()).ok().and_then(|plugins| plugins.item(name));
+        url = below.ok_or_else(|| usage(format!("{name:?} is no plugin's name; `tillstream plugins` lists them")))?;
     }
     let mut request = reqwest::Client::new().request(method, url);
     if let Some(token) = &server.token {
@@ -83,8 +85,10 @@ async fn call(
             request = request.header("if-match", format!("\"{revision}\""));
         }
     }
-    let response =
-        request.send().await.with_context(|| format!("no answer from {}; is tillstream running there?", server.url))?;
+    let response = request
+        .send()
+        .await
+        .with_context(|| format!("no answer from {}; is tillstream running there?", server.shown()))?;
     let status = response.status();
     let body: Value = response.json().await.unwrap_or_default();
     if status.is_success() {

@@ -4,6 +4,7 @@ use clap::Args;
 use reqwest::Url;
 
 use super::usage;
+use crate::config::RemoteUrl;
 
 /// Which server, and who asks; before or behind the name of a subcommand.
 #[derive(Debug, Args)]
@@ -19,11 +20,17 @@ pub(super) struct ServerArgs {
 impl ServerArgs {
     /// The address of a path on the server.
     pub(super) fn endpoint(&self, path: &str) -> anyhow::Result<Url> {
-        let base = Url::parse(&self.url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-        let wrong = || usage(format!("--url must be an address such as http://127.0.0.1:8080, not {}", self.url));
-        let mut url = base.ok_or_else(wrong)?;
-        url.set_path(&format!("{}{path}", url.path().trim_end_matches('/')));
-        Ok(url)
+        Ok(self.base()?.below(path))
+    }
+
+    /// The address of the server, without what a password may be in.
+    pub(super) fn shown(&self) -> String {
+        self.base().map_or_else(|_| "--url".to_owned(), |base| base.shown())
+    }
+
+    pub(super) fn base(&self) -> anyhow::Result<RemoteUrl> {
+        let wrong = |error| usage(format!("--url {error}. Write an address such as http://127.0.0.1:8080"));
+        RemoteUrl::parse(&self.url).map_err(wrong)
     }
 }
 
@@ -31,4 +38,25 @@ impl ServerArgs {
 pub(super) fn install_tls() {
     // A second call changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(url: &str) -> ServerArgs {
+        ServerArgs { url: url.to_owned(), token: None }
+    }
+
+    #[test]
+    fn a_path_of_the_api_stands_behind_the_servers_own_and_nowhere_else() {
+        let endpoint = |url| server(url).endpoint("/health/live").map(|url| url.to_string());
+        assert_eq!(endpoint("http://127.0.0.1:8080/").unwrap(), "http://127.0.0.1:8080/health/live");
+        assert_eq!(endpoint("https://proxy.example/till").unwrap(), "https://proxy.example/till/health/live");
+        for wrong in ["http://user:hunter2@h/?tenant=7", "http://user:hunter2@h#f", "h:8080", "ftp://user:hunter2@h"] {
+            let error = endpoint(wrong).unwrap_err().to_string();
+            assert!(error.starts_with("--url must") && !error.contains("hunter2"), "{error}");
+        }
+        assert_eq!(server("http://user:hunter2@h:1").shown(), "http://h:1");
+    }
 }

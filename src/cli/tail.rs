@@ -77,7 +77,7 @@ async fn follow(args: &TailArgs) -> anyhow::Result<()> {
     loop {
         match session(args, &mut place, colour, &mut was_connected).await? {
             End::OutputClosed => return Ok(()),
-            End::Lost(why) if !was_connected => bail!("{why}; is tillstream running at {}?", args.server.url),
+            End::Lost(why) if !was_connected => bail!("{why}; is tillstream running at {}?", args.server.shown()),
             End::Lost(why) => {
                 note(&format!("connection lost ({why}), trying again"));
                 if place.since.is_some() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{BusKind, Config, Secret, StoreUrl, TokenConfig, TokenRole};
+use super::{BusKind, Config, RemoteUrl, Secret, StoreUrl, TokenConfig, TokenRole};
 
 /// What kind of value a key takes; environment and flags need to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +109,8 @@ pub(super) fn apply(config: &mut Config, key: &str, value: &Value) -> Result<(),
             config.plugins.file = path(key, value)?;
             config.plugins.file_is_explicit = true;
         }
-        "customers.url" => config.customers.url = remote_url(key, value)?,
-        "orders.url" => config.orders.url = remote_url(key, value)?,
+        "customers.url" => config.customers.url = remote_url(key, value, "https://customers.example/api/customers")?,
+        "orders.url" => config.orders.url = remote_url(key, value, "https://orders.example/api/orders")?,
         "orders.lookup" => config.orders.lookup = yes_or_no(key, value)?,
         "orders.keepKeysHours" => {
             config.orders.keep_keys = Duration::from_hours(integer(key, value, 1, 24 * 366)?);
@@ -218,17 +218,12 @@ fn bind(key: &str, value: &Value) -> Result<SocketAddr, String> {
 }
 
 /// Never repeats the value: it may hold credentials.
-fn remote_url(key: &str, value: &Value) -> Result<Option<Secret>, String> {
+fn remote_url(key: &str, value: &Value, example: &str) -> Result<Option<RemoteUrl>, String> {
     let url = text(key, value)?;
     if url.is_empty() {
         return Ok(None);
     }
-    match reqwest::Url::parse(url) {
-        Ok(parsed) if matches!(parsed.scheme(), "http" | "https") && parsed.has_host() => {
-            Ok(Some(Secret::new(url.trim_end_matches('/'))))
-        }
-        _ => Err(format!("{key} must be an address such as https://customers.example/api")),
-    }
+    RemoteUrl::parse(url).map(Some).map_err(|error| format!("{key} {error}. Write an address such as {example}"))
 }
 
 fn allowed_hosts(key: &str, value: &Value) -> Result<Vec<String>, String> {

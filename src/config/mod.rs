@@ -4,6 +4,7 @@
 //! nearest known name, every fault says where it stands and what to do, and secrets never show in `Debug`.
 
 mod keys;
+mod remote;
 mod secret;
 mod sources;
 
@@ -13,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use remote::{RemoteUrl, RemoteUrlError};
 pub use secret::Secret;
 
 use sources::Setting;
@@ -227,15 +229,15 @@ pub struct PluginsConfig {
 /// Section `customers`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RemoteConfig {
-    /// `customers.url`, without a slash at the end.
-    pub url: Option<Secret>,
+    /// `customers.url`.
+    pub url: Option<RemoteUrl>,
 }
 
 /// Section `orders`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OrdersConfig {
-    /// `orders.url`: where orders are posted to, without a slash at the end.
-    pub url: Option<Secret>,
+    /// `orders.url`: where orders are posted to.
+    pub url: Option<RemoteUrl>,
     /// `orders.lookup`: ask `GET {orders.url}/{id}` before an order is sent again.
     pub lookup: bool,
     /// `orders.keepKeysHours`: how long an `Idempotency-Key` is remembered.

@@ -89,6 +89,29 @@ fn a_token_is_checked_when_it_is_read() {
 }
 
 #[test]
+fn an_address_that_no_id_can_be_put_behind_is_refused_with_what_to_do_and_without_its_password() {
+    for (key, rest, words) in [
+        ("CUSTOMERS", "/customers?tenant=7", "must not hold a question mark"),
+        ("ORDERS", "/orders?tenant=7", "must not hold a question mark"),
+        ("ORDERS", "/orders?", "must not hold a question mark"),
+        ("CUSTOMERS", "/customers#f", "must not hold a #"),
+        ("ORDERS", "/#", "must not hold a #"),
+    ] {
+        let url = format!("https://user:hunter2@host{rest}");
+        let name = format!("TILLSTREAM__{key}__URL");
+        let text = from_env(&[(name.as_str(), url.as_str())]).unwrap_err().to_string();
+        assert!(text.contains(words) && !text.contains("hunter2") && !text.contains("tenant"), "{text}");
+        let example = format!("https://{}.example", key.to_lowercase());
+        assert!(text.contains(&example), "{text}");
+    }
+    let error = from_toml("[orders]\nurl = \"orders.example/api\"\n").unwrap_err();
+    assert!(
+        error.to_string().starts_with("tillstream.toml line 2: orders.url must be an address that begins with"),
+        "{error}"
+    );
+}
+
+#[test]
 fn secrets_do_not_show() {
     let config = from_env(&[
         ("TILLSTREAM__STORE__URL", "mysql://till:hunter2@db:3306/till"),

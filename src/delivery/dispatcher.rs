@@ -26,7 +26,7 @@ use super::leases::Leases;
 use super::reply;
 use super::{Backoff, HttpNotice, Patience};
 use crate::bus::NewRecord;
-use crate::config::Secret;
+use crate::config::RemoteUrl;
 use crate::effect::{HttpEffect, HttpRequest, Service};
 use crate::event::ReplyOutcome;
 use crate::store::{HttpEnd, HttpRow, Store, StoreError};
@@ -45,13 +45,13 @@ const STORE_AWAY: Backoff = Backoff { first: Duration::from_millis(100), longest
 #[derive(Debug, Clone, Default)]
 pub struct Endpoints {
     /// `customers.url`.
-    pub customers: Option<Secret>,
+    pub customers: Option<RemoteUrl>,
 }
 
 impl Endpoints {
-    fn of(&self, service: Service) -> Option<&str> {
+    const fn of(&self, service: Service) -> Option<&RemoteUrl> {
         match service {
-            Service::Customers => self.customers.as_ref().map(Secret::reveal),
+            Service::Customers => self.customers.as_ref(),
         }
     }
 }
@@ -326,7 +326,7 @@ impl Dispatcher {
     /// One request to the remote system, if its breaker lets it through.
     async fn call(&self, request: &HttpRequest) -> Result<Answered, CallError> {
         let base = self.endpoints.of(request.service).ok_or(CallError::NotConfigured)?;
-        let address = http_call::address(base, &request.path)?;
+        let address = base.item(&request.path).ok_or(CallError::InvalidPath)?;
         let host = &self.hosts[&request.service];
         let timeout = Duration::from_millis(request.timeout_ms);
         let _slot = host.slots.acquire().await.expect("the semaphore is never closed");
@@ -334,7 +334,7 @@ impl Dispatcher {
         if !host.breaker().admits(begun, timeout) {
             return Err(CallError::CircuitOpen);
         }
-        let result = http_call::get(&self.client, &address, timeout, &request.keep).await;
+        let result = http_call::get(&self.client, address, timeout, &request.keep).await;
         match result {
             Err(error) if error.is_fault_of_host() => {
                 if host.breaker().failed(begun, Instant::now()) {

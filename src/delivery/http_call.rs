@@ -1,6 +1,5 @@
 //! One attempt of an HTTP call, and what of its answer may be seen.
 
-use std::fmt::Write;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -82,27 +81,10 @@ pub(super) fn client() -> reqwest::Client {
         .expect("the TLS provider is installed and no option depends on the machine")
 }
 
-/// `{base}/{path}`, with the path as one percent-encoded segment.
-pub(super) fn address(base: &str, path: &str) -> Result<String, CallError> {
-    // A URL parser takes these for directions, encoded or not.
-    if matches!(path, "" | "." | "..") {
-        return Err(CallError::InvalidPath);
-    }
-    let mut address = format!("{}/", base.trim_end_matches('/'));
-    for byte in path.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            address.push(char::from(byte));
-        } else {
-            write!(address, "%{byte:02X}").expect("a String takes all");
-        }
-    }
-    Ok(address)
-}
-
 /// Makes one attempt.
 pub(super) async fn get(
     client: &reqwest::Client,
-    address: &str,
+    address: reqwest::Url,
     timeout: Duration,
     keep: &[String],
 ) -> Result<Answered, CallError> {
@@ -125,19 +107,4 @@ pub(super) async fn get(
     let body: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|_| CallError::InvalidAnswer)?;
     let body = body.into_iter().filter(|(key, _)| keep.contains(key)).collect();
     Ok(Answered { status: status.as_u16(), body, bytes: bytes.len() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_one_segment_whatever_is_in_it() {
-        let address = |path| address("http://host/customers/", path);
-        assert_eq!(address("C0001").unwrap(), "http://host/customers/C0001");
-        assert_eq!(address("a/b?c#d e%é").unwrap(), "http://host/customers/a%2Fb%3Fc%23d%20e%25%C3%A9");
-        for direction in ["", ".", ".."] {
-            assert_eq!(address(direction), Err(CallError::InvalidPath));
-        }
-    }
 }

@@ -27,11 +27,7 @@ const CALLER_BYTES_MAX: usize = 400;
 #[must_use]
 pub fn key_headers(key: &OrderKey, document: &str) -> Vec<Header> {
     let header = |name: &str, value: String| (name.to_owned(), Bytes::from(value));
-    vec![
-        header(CALLER, key.caller.clone()),
-        header(KEY_ID, key.id.clone()),
-        header(FINGERPRINT, fingerprint(document)),
-    ]
+    vec![header(CALLER, key.caller.clone()), header(KEY_ID, key.id.clone()), header(FINGERPRINT, fingerprint(document))]
 }
 
 /// The order that a record of `order.created` is about, if Tillstream wrote the record.
@@ -46,12 +42,8 @@ pub fn logged_order(partition: u32, record: &Record) -> Option<LoggedOrder> {
     let document = document_of_created(data_of(&record.value)?, id, event.time)?;
     serde_json::from_str::<OrderRequest>(&document).ok()?;
     let key = key_of(&record.headers, &document);
-    let delivery = OrderDelivery {
-        order_id: id.to_owned(),
-        partition,
-        offset: record.offset,
-        published_at: record.timestamp,
-    };
+    let delivery =
+        OrderDelivery { order_id: id.to_owned(), partition, offset: record.offset, published_at: record.timestamp };
     let order = StoredOrder {
         id: id.to_owned(),
         store_id: order.store_id.to_string(),
@@ -81,9 +73,8 @@ fn key_of(headers: &[Header], document: &str) -> Option<OrderKey> {
         std::str::from_utf8(value).ok().filter(|text| !text.is_empty())
     };
     let (id, caller) = (header(KEY_ID)?, header(CALLER)?);
-    let holds = header(FINGERPRINT)? == fingerprint(document)
-        && id.len() <= ID_BYTES_MAX
-        && caller.len() <= CALLER_BYTES_MAX;
+    let holds =
+        header(FINGERPRINT)? == fingerprint(document) && id.len() <= ID_BYTES_MAX && caller.len() <= CALLER_BYTES_MAX;
     holds.then(|| OrderKey { id: id.to_owned(), caller: caller.to_owned() })
 }
 

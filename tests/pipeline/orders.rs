@@ -231,6 +231,36 @@ async fn while_the_look_up_fails_nothing_is_sent() {
 }
 
 #[actix::test]
+async fn a_look_up_that_answers_about_something_else_delivers_nothing() {
+    async fn take(posts: web::Data<AtomicUsize>) -> HttpResponse {
+        let first = posts.fetch_add(1, Ordering::Relaxed) == 0;
+        if first { HttpResponse::InternalServerError() } else { HttpResponse::Created() }.finish()
+    }
+    async fn start_page() -> HttpResponse {
+        HttpResponse::Ok().content_type("text/html").body("<html><body>Please log in</body></html>")
+    }
+    let posts = web::Data::new(AtomicUsize::new(0));
+    let of_server = posts.clone();
+    let app = move || {
+        let app = App::new().app_data(of_server.clone());
+        app.route("/orders", web::post().to(take)).route("/orders/{id}", web::get().to(start_page))
+    };
+    let server = HttpServer::new(app).workers(1).bind(("127.0.0.1", 0)).expect("a free port");
+    let url = format!("http://{}/orders", server.addrs()[0]);
+    let server = server.run();
+    let handle = server.handle();
+    actix::spawn(server);
+    let (_shop, open) = asking(&url).await;
+    let id = post_all(&open, 1).await.remove(0);
+    until("it was looked for", async || show(&open, &id).await["attempts"].as_i64() >= Some(2)).await;
+    let order = show(&open, &id).await;
+    assert!(order["lastError"].as_str().expect("an error").contains("does not name the order"), "{order}");
+    assert_eq!((&order["status"], posts.load(Ordering::Relaxed)), (&json!("PENDING"), 1));
+    open.stop().await;
+    handle.stop(false).await;
+}
+
+#[actix::test]
 async fn an_order_that_has_been_kept_long_enough_is_removed_and_others_stay() {
     let party = working();
     let shop = Shop::new().with_orders(&party.url());

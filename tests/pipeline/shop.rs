@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tillstream::app::{App, AppOptions};
 use tillstream::bus::{Bus, NewRecord, Record, Topic, TopicPartition};
-use tillstream::config::{Config, Secret, StoreUrl};
+use tillstream::config::{Config, RemoteUrl, Secret, StoreUrl};
 use tillstream::control::Change;
 use tillstream::time::Timestamp;
 
@@ -104,13 +104,13 @@ impl Shop {
 
     /// With a remote customer system.
     pub(crate) fn with_customers(mut self, url: &str) -> Self {
-        self.config.customers.url = Some(Secret::new(url));
+        self.config.customers.url = Some(RemoteUrl::parse(url).expect("an address"));
         self
     }
 
     /// With a third party for orders.
     pub(crate) fn with_orders(mut self, url: &str) -> Self {
-        self.config.orders.url = Some(Secret::new(url));
+        self.config.orders.url = Some(RemoteUrl::parse(url).expect("an address"));
         self
     }
 

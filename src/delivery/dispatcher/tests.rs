@@ -31,7 +31,7 @@ impl Scene {
 
     fn dispatcher(&self, url: Option<&str>) -> Arc<Dispatcher> {
         let notices = Arc::clone(&self.notices);
-        let endpoints = Endpoints { customers: url.map(Secret::new) };
+        let endpoints = Endpoints { customers: url.map(|url| RemoteUrl::parse(url).unwrap()) };
         let (wake, relay) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let listener = move |notice| notices.lock().unwrap().push(notice);
         Dispatcher::new(self.store.clone(), endpoints, wake, relay, None, listener)

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bus::{Bus, BusError, Topic, TopicPartition};
-use crate::config::Secret;
+use crate::config::RemoteUrl;
 use crate::control::Control;
 use crate::feed::Feed;
 use crate::orders::OrderSignals;
@@ -44,7 +44,7 @@ pub struct OrderContext {
     /// Wakes the relay: something was put into its outbox.
     pub outbox: Arc<tokio::sync::Notify>,
     /// `orders.url`.
-    pub url: Option<Secret>,
+    pub url: Option<RemoteUrl>,
     /// `orders.lookup`.
     pub lookup: bool,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp as Instant;
 use reqwest::{RequestBuilder, Response, StatusCode};
 
-use crate::config::Secret;
+use crate::config::RemoteUrl;
 use crate::delivery::http_call;
 use crate::event::redact;
 use crate::plugins::order_delivery::Outcome;
@@ -42,20 +42,32 @@ impl Answer {
     }
 }
 
+impl Answer {
+    fn about_something_else(status: StatusCode) -> Self {
+        let error = format!(
+            "look-up: status {}, but the answer does not name the order; check that GET {{orders.url}}/ID answers about orders",
+            status.as_u16()
+        );
+        // Whether the order is there is not known, as if there had been no answer.
+        let outcome = Outcome::Status { status: 500, retry_after_ms: None };
+        Self { outcome, status: Some(status.as_u16()), error }
+    }
+}
+
 /// The third party.
 pub(super) struct ThirdParty {
     client: reqwest::Client,
-    url: Secret,
+    url: RemoteUrl,
 }
 
 impl ThirdParty {
-    pub(super) fn new(url: Secret) -> Self {
+    pub(super) fn new(url: RemoteUrl) -> Self {
         Self { client: http_call::client(), url }
     }
 
     /// Sends an order under its id.
     pub(super) async fn post(&self, id: &str, body: String, timeout: Duration) -> Answer {
-        let request = self.client.post(self.url.reveal());
+        let request = self.client.post(self.url.url().clone());
         let request = request.header("content-type", "application/json").header("idempotency-key", format!("\"{id}\""));
         match ask(request.body(body), timeout).await {
             Ok(response) if response.status().is_success() => {
@@ -71,7 +83,7 @@ impl ThirdParty {
 
     /// Asks whether the third party has an order. `None`: it says that it has not.
     pub(super) async fn look_up(&self, id: &str, timeout: Duration) -> Option<Answer> {
-        let Ok(address) = http_call::address(self.url.reveal(), id) else { return None };
+        let address = self.url.item(id)?;
         match ask(self.client.get(address), timeout).await {
             Ok(response) if response.status() == StatusCode::NOT_FOUND => {
                 drain(response).await;
@@ -79,8 +91,10 @@ impl ThirdParty {
             }
             Ok(response) if response.status().is_success() => {
                 let status = response.status();
-                drain(response).await;
-                Some(Answer::taken(status))
+                let body = drain(response).await;
+                // A start page, a list, or the record of something else is no word about this order.
+                let is_about_it = body.is_empty() || memchr::memmem::find(&body, id.as_bytes()).is_some();
+                Some(if is_about_it { Answer::taken(status) } else { Answer::about_something_else(status) })
             }
             Ok(response) => {
                 let mut answer = refusal(response).await;

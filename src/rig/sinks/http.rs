@@ -6,6 +6,7 @@ use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 
 use super::SinkError;
+use crate::config::RemoteUrl;
 use crate::rig::{MessageKind, RigMessage};
 
 /// Events of one request.
@@ -17,20 +18,16 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
 /// The address of the events API of a server.
 ///
 /// # Errors
-/// If `base` is no `http` or `https` URL.
+/// If `base` is no `http` or `https` URL, or has a query or a fragment.
 pub fn events_url(base: &str) -> Result<Url, String> {
     api_url(base, "/api/events")
 }
 
 /// The address of one call of a server, whose address may already be that of the call.
 pub(in crate::rig) fn api_url(base: &str, call: &str) -> Result<Url, String> {
-    let mut url = Url::parse(base).map_err(|error| format!("{base:?} is not a URL: {error}"))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return Err(format!("{base:?} is not an http or https URL"));
-    }
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&if path.ends_with(call) { path } else { format!("{path}{call}") });
-    Ok(url)
+    let base = RemoteUrl::parse(base)
+        .map_err(|error| format!("the address {error}. Write an address such as http://127.0.0.1:8080"))?;
+    Ok(if base.url().path().ends_with(call) { base.url().clone() } else { base.below(call) })
 }
 
 /// A client whose requests end after `timeout`.

@@ -4,8 +4,8 @@
 //! taken from them. A batch number can: it is given in a transaction of its own, one after the other, by the one
 //! publisher that holds the lease.
 
-use super::{OrderKey, PublishBatch, Publishing};
 use super::read::OrderRow;
+use super::{OrderKey, PublishBatch, Publishing};
 use crate::store::Store;
 use crate::store::connection::{ROWS_PER_STATEMENT, on, queries};
 use crate::store::model::StoreError;
