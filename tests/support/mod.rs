@@ -6,6 +6,7 @@ pub(crate) mod alone;
 pub(crate) mod compare;
 pub(crate) mod database;
 pub(crate) mod derived;
+pub(crate) mod proxy;
 pub(crate) mod results;
 pub(crate) mod services;
 pub(crate) mod site;

@@ -63,7 +63,7 @@ impl Context {
                 tracing::error!(target: "librdkafka", client, facility, "{message}");
             }
             // Every client has connections of its own; that the brokers are away need not be said by each of them.
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning if facility == "FAIL" && client != "producer" => {
+            _ if facility == "FAIL" && client != "producer" => {
                 tracing::debug!(target: "librdkafka", client, facility, "{message}");
             }
             RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {

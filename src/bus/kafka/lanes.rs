@@ -1,41 +1,33 @@
 //! Lanes of the relay: each a transactional producer with a thread of its own, whose position is committed with the records.
 //!
-//! Whoever opens a lane fences the one that had it open before: what that one had begun is decided before the position is
-//! read.
+//! Opening a lane fences its previous owner. The brokers decide that owner's open transaction before the position is read. A lane
+//! opens anew after every transaction that did not end beyond doubt, see [`super::transactions`].
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use tokio::sync::oneshot;
 
-use super::context::{Context, LastError};
+use super::context::LastError;
 use super::error::{bus_error, by_code};
-use super::options::{KafkaOptions, TRANSACTION_TIMEOUT};
-use super::positions::{PositionOf, Positions};
-use super::records::{REQUEST_BYTES, number, places, size_in_request, to_headers};
+use super::options::KafkaOptions;
+use super::positions::Positions;
+use super::records::places;
 use super::topics::TopicNames;
+use super::transactions::{Committed, DELIVERY_PAUSE, LaneProducer};
 use crate::bus::{BusError, NewRecord, TopicPartition};
 
-/// How long the brokers may take for each step of a transaction.
-const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a lane's thread may take for a job, all steps together, before another one takes its place. Not every step
 /// keeps to its time-out: `send_offsets_to_transaction` waits for ever if the group's coordinator went away at the wrong
 /// moment (librdkafka issues 5456 and 5511, open in 2.14).
 const JOB_TIMEOUT: Duration = Duration::from_secs(30);
 /// What fails when a transaction does, for messages.
 const DOING: &str = "writing to the outbox's lane";
-/// How finely deliveries are waited for. The thread sleeps in between: a poll of the client with a time-out below 2 ms spins
-/// instead, and a dozen lanes that spin take the processor from the brokers that they wait for.
-const DELIVERY_PAUSE: Duration = Duration::from_micros(500);
 /// How often an idle producer's log lines are fetched.
 const IDLE_POLL: Duration = Duration::from_secs(1);
 
@@ -198,16 +190,9 @@ struct Lane {
     names: TopicNames,
     positions: Arc<Positions>,
     last_error: LastError,
-    open: Option<OpenLane>,
+    open: Option<LaneProducer>,
     /// Set once somebody else took the lane over, until the position is asked for again.
     fenced: Option<BusError>,
-}
-
-/// A lane that belongs to this process, as far as is known.
-struct OpenLane {
-    producer: BaseProducer<CountContext>,
-    stored: PositionOf,
-    position: Option<i64>,
 }
 
 impl Lane {
@@ -227,8 +212,7 @@ impl Lane {
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {
                     if let Some(open) = &self.open {
-                        open.producer.poll(Duration::ZERO);
-                        open.stored.serve();
+                        open.serve_idle();
                     }
                 }
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,
@@ -240,176 +224,57 @@ impl Lane {
         if let Some(fenced) = &self.fenced {
             return Err(fenced.clone());
         }
-        let (name, names, last_error) = (self.name.clone(), self.names.clone(), self.last_error.clone());
+        let (name, names) = (self.name.clone(), self.names.clone());
         let open = self.opened()?;
         if open.position.is_some_and(|stored| position <= stored) {
             return Ok(());
         }
-        let result = open.transact(&names, position, records, places);
-        let Err(error) = result else {
-            open.position = Some(position);
-            return Ok(());
-        };
-        // What happened to the records first (purged) says less than why.
-        let fault = match open.producer.client().fatal_error() {
-            Some((code, reason)) => by_code(DOING, code, &reason, &last_error),
-            None => bus_error(DOING, &error, &last_error),
-        };
-        tracing::debug!(lane = name, %error, "a transaction failed");
-        // An error of the transaction itself that asks for no abort leaves open whether it was committed.
-        let undecided = matches!(&error, KafkaError::Transaction(error) if !error.txn_requires_abort());
-        let aborted = !undecided && open.abort();
-        if !aborted {
-            // Whoever opens the lane next finds out.
-            self.open = None;
+        match open.transact(&names, position, records, places) {
+            Ok(Committed::Certainly) => Ok(()),
+            Ok(Committed::InDoubt) => {
+                tracing::info!(
+                    lane = name,
+                    "a transaction was committed, but a request of it may still be under way; a new producer takes the lane over"
+                );
+                self.open = None;
+                Ok(())
+            }
+            Err(error) => Err(self.failed(&error)),
         }
-        if matches!(fault, BusError::Fenced(_)) {
-            self.open = None;
-            self.fenced = Some(fault.clone());
-        }
-        Err(fault)
     }
 
-    fn opened(&mut self) -> Result<&mut OpenLane, BusError> {
+    /// What a failed transaction means. Its producer is given up: the next one fences whatever is still under way.
+    fn failed(&mut self, error: &KafkaError) -> BusError {
+        let fatal = self.open.as_ref().and_then(LaneProducer::fatal_error);
+        // What happened to the records first (purged) says less than why.
+        let fault = match fatal {
+            Some((code, reason)) => by_code(DOING, code, &reason, &self.last_error),
+            None => bus_error(DOING, error, &self.last_error),
+        };
+        tracing::debug!(lane = self.name, %error, "a transaction failed");
+        // An error of the transaction itself that asks for no abort leaves open whether it was committed. Whoever opens the lane
+        // next finds out.
+        let undecided = matches!(error, KafkaError::Transaction(error) if !error.txn_requires_abort());
+        if let Some(open) = self.open.take()
+            && !undecided
+        {
+            open.abort();
+        }
+        if matches!(fault, BusError::Fenced(_)) {
+            self.fenced = Some(fault.clone());
+        }
+        fault
+    }
+
+    fn opened(&mut self) -> Result<&mut LaneProducer, BusError> {
         if self.open.is_none() {
             let opened = self.positions.of(&self.name).and_then(|stored| {
                 let config = self.options.lane_producer(&self.name);
-                OpenLane::new(&config, stored, &self.last_error)
+                LaneProducer::open(&config, stored, &self.last_error)
             });
             self.open = Some(opened.map_err(|error| bus_error("opening the outbox's lane", &error, &self.last_error))?);
         }
         Ok(self.open.as_mut().expect("opened above"))
-    }
-}
-
-impl OpenLane {
-    fn new(config: &ClientConfig, stored: PositionOf, last_error: &LastError) -> Result<Self, KafkaError> {
-        let context = CountContext {
-            context: Context::new("relay", last_error),
-            left: AtomicUsize::new(0),
-            failed: Mutex::default(),
-        };
-        let producer = BaseProducer::from_config_and_context(config, context)?;
-        let initialised = producer.init_transactions(STEP_TIMEOUT);
-        producer.poll(Duration::ZERO);
-        initialised?;
-        let position = stored.read(STEP_TIMEOUT)?;
-        Ok(Self { producer, stored, position })
-    }
-
-    fn transact(
-        &self,
-        names: &TopicNames,
-        position: i64,
-        records: &[NewRecord],
-        places: &[TopicPartition],
-    ) -> Result<(), KafkaError> {
-        let producer = &self.producer;
-        producer.begin_transaction()?;
-        let deadline = Instant::now() + TRANSACTION_TIMEOUT;
-        let left = &producer.context().left;
-        left.store(0, Ordering::Release);
-        producer.context().take_failure();
-        let mut slice = Slice::default();
-        for (record, place) in records.iter().zip(places) {
-            if !slice.takes(*place, record) {
-                self.delivered(deadline)?;
-                slice = Slice::default();
-                slice.takes(*place, record);
-            }
-            left.fetch_add(1, Ordering::AcqRel);
-            let mut message =
-                BaseRecord::to(names.get(place.topic)).partition(number(place.partition)).payload(&record.value[..]);
-            message.key = record.key.as_deref();
-            message.headers = to_headers(&record.headers);
-            producer.send(message).map_err(|(error, _)| error)?;
-        }
-        self.delivered(deadline)?;
-        let (group, offsets) = self.stored.to_commit(position)?;
-        producer.send_offsets_to_transaction(&offsets, &group, STEP_TIMEOUT)?;
-        producer.commit_transaction(STEP_TIMEOUT)
-    }
-
-    /// Gives the transaction up; true if the producer can begin another one. librdkafka waits for the delivery reports of
-    /// what it purges, and for the whole time-out if nobody fetches them.
-    fn abort(&self) -> bool {
-        let deadline = Instant::now() + STEP_TIMEOUT;
-        self.producer.purge(PurgeConfig::default().queue());
-        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
-            self.producer.poll(Duration::ZERO);
-            std::thread::sleep(DELIVERY_PAUSE);
-        }
-        self.producer.abort_transaction(deadline.saturating_duration_since(Instant::now())).is_ok()
-    }
-
-    /// Waits until the brokers have taken, or refused, what was handed over.
-    fn delivered(&self, deadline: Instant) -> Result<(), KafkaError> {
-        let context = self.producer.context();
-        loop {
-            self.producer.poll(Duration::ZERO);
-            if context.left.load(Ordering::Acquire) == 0 || Instant::now() >= deadline {
-                break;
-            }
-            std::thread::sleep(DELIVERY_PAUSE);
-        }
-        context.take_failure().map_or(Ok(()), Err)
-    }
-}
-
-/// What was handed over since the last time that everything was delivered. A partition gets no more than one request's worth
-/// before it has acknowledged that: librdkafka has one request under way for each partition and spins while more is ready
-/// behind it. Two lanes that did so took both cores of a small machine from the broker whose answer they waited for.
-#[derive(Default)]
-struct Slice(HashMap<TopicPartition, usize>);
-
-impl Slice {
-    /// True if the record still fits into its partition's request; then it is counted. One record always fits.
-    fn takes(&mut self, place: TopicPartition, record: &NewRecord) -> bool {
-        let size = size_in_request(record);
-        let bytes = self.0.entry(place).or_default();
-        let fits = *bytes == 0 || *bytes + size <= REQUEST_BYTES;
-        if fits {
-            *bytes += size;
-        }
-        fits
-    }
-}
-
-/// Counts deliveries.
-struct CountContext {
-    context: Context,
-    left: AtomicUsize,
-    failed: Mutex<Option<KafkaError>>,
-}
-
-impl CountContext {
-    fn take_failure(&self) -> Option<KafkaError> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl ClientContext for CountContext {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.context.log_line(level, facility, message);
-    }
-
-    fn stats_raw(&self, _: &[u8]) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.context.note_error(&error, reason);
-    }
-}
-
-impl ProducerContext for CountContext {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert_with(|| error.clone());
-        }
-        // A delivery of a transaction that was given up may come late.
-        let _ = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
     }
 }
 
@@ -420,8 +285,6 @@ mod tests {
     use super::*;
     use crate::bus::Topic;
     use crate::bus::suite::{PARTITIONS, record};
-
-    const P0: TopicPartition = TopicPartition::new(Topic::Events, 0);
 
     #[tokio::test]
     async fn a_lane_whose_client_never_comes_back_goes_on_with_another() {
@@ -457,16 +320,5 @@ mod tests {
         tokio::time::timeout(Duration::from_mins(1), again).await.expect("another producer takes the lane over");
         assert_eq!(lanes.position("lane").await.unwrap(), Some(2));
         lanes.append("lane", 3, vec![record("three")]).await.unwrap();
-    }
-
-    #[test]
-    fn a_partition_gets_what_fits_into_one_request_before_it_must_answer() {
-        let other = TopicPartition::new(Topic::Events, 1);
-        let large = record("x".repeat(REQUEST_BYTES / 2));
-        let mut slice = Slice::default();
-        assert!(slice.takes(P0, &large));
-        assert!(!slice.takes(P0, &large), "with what it costs beside its value, the second is too much");
-        assert!(slice.takes(other, &large), "each partition has a request of its own");
-        assert!(Slice::default().takes(P0, &record("x".repeat(2 * REQUEST_BYTES))), "alone it always fits");
     }
 }

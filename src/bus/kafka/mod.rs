@@ -6,6 +6,7 @@
 
 mod appender;
 mod blocks;
+mod brokers;
 mod consumer;
 mod context;
 mod error;
@@ -22,6 +23,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod transactions;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -171,6 +173,15 @@ impl Bus for KafkaBus {
     fn try_rights(&self) -> BoxFuture<'static, Result<(), BusError>> {
         let (options, names) = (Arc::clone(&self.options), self.names.clone());
         Box::pin(blocking(move || rights::try_all(&options, &names)))
+    }
+
+    fn advice(&self) -> BoxFuture<'static, Vec<String>> {
+        let (options, names) = (Arc::clone(&self.options), self.names.clone());
+        Box::pin(async move {
+            blocking(move || Ok(brokers::advice(&options, &names)))
+                .await
+                .unwrap_or_else(|error| vec![error.to_string()])
+        })
     }
 
     fn consumer(&self) -> Result<Box<dyn Consumer>, BusError> {

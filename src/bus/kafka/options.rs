@@ -22,6 +22,9 @@ const SESSION_TIMEOUT_MS: &str = "10000";
 const HEARTBEAT_MS: u32 = 500;
 /// A transaction that nobody ends is aborted by the broker after this; until then readers wait.
 pub(super) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a lane's producer waits before it repeats a request by itself. It decides how fast a transaction must have been for
+/// nobody to doubt that nothing of it was repeated.
+pub(super) const REPEAT_AFTER: Duration = Duration::from_millis(200);
 /// How long a broker holds an answer back while a partition has nothing new; also how late its end is known.
 const FETCH_WAIT_MS: u32 = 50;
 /// How long fetching rests while enough has been fetched.
@@ -124,7 +127,12 @@ impl KafkaOptions {
     pub(super) fn lane_producer(&self, lane: &str) -> ClientConfig {
         let mut config = self.client("relay", &[("compression.type", "lz4"), ("linger.ms", "10")]);
         let timeout_ms = TRANSACTION_TIMEOUT.as_millis().to_string();
+        let repeat_ms = REPEAT_AFTER.as_millis().to_string();
         durable(&mut config)
+            .set("retry.backoff.ms", repeat_ms)
+            .set("retry.backoff.max.ms", "1000")
+            // A connection that ends within a transaction leaves it in doubt.
+            .set("log.connection.close", "true")
             .set("transactional.id", self.outbox_name(lane))
             .set("transaction.timeout.ms", &timeout_ms)
             .set("message.timeout.ms", timeout_ms);

@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::{Context, LastError};
@@ -17,6 +17,9 @@ use super::options::KafkaOptions;
 use super::records::number;
 use super::topics::TopicNames;
 use crate::bus::{Topic, TopicPartition};
+
+/// How long to wait before a position is asked for again that is not decided yet.
+const UNSTABLE_PAUSE: Duration = Duration::from_millis(50);
 
 /// The clients that know the positions of lanes, by group.
 pub(super) struct Positions {
@@ -62,6 +65,23 @@ impl Positions {
 impl PositionOf {
     /// The stored position. Waits for what a transaction that is still open decides.
     pub(super) fn read(&self, timeout: Duration) -> Result<Option<i64>, KafkaError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.ask(left) {
+                // The group has not taken in yet how the transaction of the owner before ended (KAFKA-17507).
+                Err(error)
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnstableOffsetCommit)
+                        && !left.is_zero() =>
+                {
+                    std::thread::sleep(UNSTABLE_PAUSE);
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn ask(&self, timeout: Duration) -> Result<Option<i64>, KafkaError> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(&self.topic, self.partition);
         let stored = self.client.committed_offsets(asked, timeout)?;
