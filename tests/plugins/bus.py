@@ -1,12 +1,16 @@
 """The bus as Tillstream keeps it for plugins, for tests of the clients alone: topics, settings, input, and what came of it."""
 
 import json
+import pathlib
+import queue
 import subprocess
+import sys
+import threading
 import time
 import uuid
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 PATIENCE_SECONDS = 60
 
@@ -90,6 +94,14 @@ class Bus:
                     self._producer.poll(0.1)
         assert self._producer.flush(60) == 0
 
+    def limit(self, topic, record_bytes):
+        """The largest batch that the broker takes on a topic."""
+        entry = ConfigEntry("max.message.bytes", str(record_bytes), incremental_operation=AlterConfigOpType.SET)
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self.prefix + topic, incremental_configs=[entry])
+        admin = AdminClient({"bootstrap.servers": self.broker})
+        for changed in admin.incremental_alter_configs([resource]).values():
+            changed.result(30)
+
     def start(self, command, log, **environment):
         """A member of the plugin's group."""
         import os
@@ -153,3 +165,34 @@ class Bus:
     def heartbeats(self):
         """All signs of life."""
         return [json.loads(record.value()) for record in self.read("pos.plugins.heartbeats")]
+
+
+class Proxy:
+    """`tests/kafka/proxy.py` before the broker: it forwards, and disturbs what it is told to."""
+
+    def __init__(self, broker):
+        script = pathlib.Path(__file__).parents[1] / "kafka" / "proxy.py"
+        self._process = subprocess.Popen([sys.executable, str(script), broker], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._news = queue.Queue()
+        threading.Thread(target=lambda: [self._news.put(line.rstrip()) for line in self._process.stdout], daemon=True).start()
+        self.address = f"127.0.0.1:{self.hears('listening ')}"
+
+    def does(self, command):
+        """Gives a command and waits until it is carried out."""
+        self._process.stdin.write(f"{command}\n")
+        self._process.stdin.flush()
+        self.hears(f"done {command}")
+
+    def hears(self, beginning):
+        """Waits for news that begin so, and returns the rest of the line. Other news in between are passed over."""
+        while True:
+            line = self._news.get(timeout=PATIENCE_SECONDS)
+            if line.startswith(beginning):
+                return line.removeprefix(beginning)
+
+    def end(self):
+        """It does not outlive its test."""
+        self._process.kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()

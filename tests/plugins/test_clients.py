@@ -13,10 +13,14 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from bus import Bus, item, until
+from bus import Bus, Proxy, item, until
 
 BROKER = os.environ["TILLSTREAM_TEST_KAFKA"]
 HERE = pathlib.Path(__file__).parent
+# `AddOffsetsToTxn`: by then what a batch publishes is on the broker, and the offsets of its input are not.
+BEFORE_THE_OFFSETS = 25
+# Kafka's codes for a producer of an epoch that is over.
+FENCED = {"47", "90"}
 
 
 class Common:
@@ -140,6 +144,43 @@ class Common:
         self.bus.switch(True, {"every": 1, "label": "now"})
         published = self.everything(20)
         self.assertEqual([event["data"]["count"] for event in published if event["partitionkey"] == "T0001"], [1, 2])
+
+    def behind_a_proxy(self):
+        """A member that reaches the broker through a proxy, and has settled."""
+        proxy = Proxy(BROKER)
+        self.addCleanup(proxy.end)
+        self.bus.switch(True, {"every": 1, "label": ""})
+        self.bus.start(self.command, self.log, TILLSTREAM_BROKERS=proxy.address)
+        self.bus.feed([("T0001", item("T0001", 1))])
+        self.everything(1)
+        return proxy
+
+    def goes_on_unharmed(self, proxy, kind, count):
+        """The end of a transaction that was kept arrives in the middle of the next one, and nothing comes of it."""
+        proxy.does(f"release-before {BEFORE_THE_OFFSETS}")
+        self.bus.feed([("T0001", item("T0001", count))])
+        self.assertIn(proxy.hears(f"released {kind} "), FENCED, "a new epoch protects the member")
+        published = self.everything(count)
+        self.assertEqual([event["data"]["count"] for event in published], list(range(1, count + 1)))
+        self.until("the states tell the same", lambda: self.bus.states() == {"T0001": {"count": count}})
+
+    def test_a_late_commit_does_not_reach_the_next_transaction(self):
+        proxy = self.behind_a_proxy()
+        proxy.does("hold commit")
+        self.bus.feed([("T0001", item("T0001", 2))])
+        proxy.hears("held commit ")
+        self.everything(2)
+        self.goes_on_unharmed(proxy, "commit", 3)
+
+    def test_a_late_abort_does_not_reach_the_next_transaction(self):
+        proxy = self.behind_a_proxy()
+        proxy.does("hold abort")
+        self.bus.limit("pos.events", 100)
+        self.bus.feed([("T0001", item("T0001", 2))])
+        proxy.hears("held abort ")
+        self.bus.limit("pos.events", 1_000_000)
+        self.until("the member has begun anew", lambda: self.bus.count() == 2)
+        self.goes_on_unharmed(proxy, "abort", 3)
 
     def test_killed_paused_and_joined_in_the_middle_of_load_the_result_is_that_of_a_calm_run(self):
         tills = [f"T{number:04}" for number in range(1, 41)]

@@ -1,4 +1,5 @@
 // librdkafka's calls as promises, and the clients that a member needs.
+import { setTimeout as sleep } from "node:timers/promises";
 import Kafka from "@confluentinc/kafka-javascript";
 
 /** @typedef {{brokers: string, topicPrefix: string, kafka: Record<string, any>, batchRecords: number, batchMs: number, heartbeatMs: number, sessionMs: number, transactionMs: number, log: (line: string) => void}} Settings */
@@ -90,4 +91,22 @@ export const edges = (client, topic, partition) =>
 export async function topicsOf(client) {
   /** @type {any} */ const metadata = await promised((done) => client.getMetadata({ timeout: 10_000 }, done));
   return new Map(metadata.topics.map((/** @type {any} */ topic) => [topic.name, topic.partitions.length]));
+}
+
+/**
+ * The group's offsets of these partitions, once no transaction is open that moves them. The consumer reads committed only, so the broker
+ * names an offset as unstable until the transaction of the owner before has ended and its offsets are in the group's memory
+ * (KAFKA-17507); the client hands an error over instead of such a partition.
+ * @param {any} consumer @param {any[]} partitions @param {Settings} settings @param {AbortSignal} stopping @returns {Promise<any[]>}
+ */
+export async function decidedOffsets(consumer, partitions, settings, stopping) {
+  const deadline = Date.now() + 120_000 + settings.transactionMs;
+  while (partitions.length > 0 && !stopping.aborted) {
+    /** @type {any[]} */ const committed = await promised((done) => consumer.committed(partitions, 30_000, done));
+    const undecided = committed.find((place) => place instanceof Error);
+    if (undecided === undefined) return committed;
+    if (Date.now() > deadline) throw new Error(`the group's offsets are not decided: ${undecided.message}`);
+    await sleep(100, undefined, { signal: stopping }).catch(() => {});
+  }
+  return [];
 }

@@ -4,11 +4,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Control } from "./control.js";
 import { Engine } from "./engine.js";
 import { readInput } from "./event.js";
-import { ASSIGN, connected, consume, disconnected, newConsumer, newProducer, promised, QUEUE_FULL, within } from "./kafka.js";
+import { ASSIGN, connected, consume, decidedOffsets, disconnected, newConsumer } from "./kafka.js";
 import { Later } from "./plugin.js";
+import { Transactions } from "./transactions.js";
 
 const REVISION_PATIENCE_MS = 10_000;
-const TRANSACTION_CALL_MS = 30_000;
 
 /** Records of one partition that wait, taken from the front. */
 class Queue {
@@ -71,15 +71,7 @@ export class Life {
         this.#rebalancing = before.then(() => this.#rebalanced(event, partitions)).catch((error) => (this.#fault ??= error));
       },
     });
-    /** @type {any} */
-    this.producer = newProducer(options, {
-      "client.id": heartbeat.member,
-      "transactional.id": `${topics.group}.${heartbeat.member}`,
-      "transaction.timeout.ms": options.transactionMs,
-      "linger.ms": 5,
-      "queue.buffering.max.messages": 1_000_000,
-      "compression.type": options.kafka["compression.type"] ?? "lz4",
-    });
+    this.transactions = new Transactions(options, topics.group, heartbeat.member);
   }
 
   async run() {
@@ -95,8 +87,7 @@ export class Life {
     const unfollow = await topics.follow("pos.plugins", (record) => this.#told(record), failed);
     this.consumer.on("partition.eof", (/** @type {any} */ at) => heartbeat.atEnd(at.partition, at.offset));
     try {
-      await connected(this.producer);
-      await promised((done) => this.producer.initTransactions(TRANSACTION_CALL_MS, done));
+      await this.transactions.open();
       await connected(this.consumer);
       this.consumer.subscribe([topics.input]);
       while (!stopping.aborted) await this.#turn();
@@ -105,7 +96,7 @@ export class Life {
       heartbeat.places.clear();
       // Leaves the group, so that its partitions go to others at once.
       await disconnected(this.consumer);
-      await disconnected(this.producer);
+      await this.transactions.close();
       await unfollow();
     }
   }
@@ -124,15 +115,14 @@ export class Life {
     }
     const began = Date.now();
     const numbers = partitions.map(({ partition }) => partition);
+    // States of a transaction that the owner before had under way show once it is decided; a new one is refused by the group.
+    const committed = await decidedOffsets(consumer, partitions, this.options, this.stopping);
     for (const [number, states] of await this.topics.readStates(numbers, this.stopping)) {
       this.engine.load(number, states);
       this.#waiting.set(number, new Queue());
     }
     consumer.assign(partitions);
-    if (partitions.length > 0) {
-      /** @type {any[]} */ const committed = await promised((done) => consumer.committed(partitions, TRANSACTION_CALL_MS, done));
-      for (const { partition, offset } of committed) heartbeat.places.set(partition, Math.max(offset ?? 0, 0));
-    }
+    for (const { partition, offset } of committed) heartbeat.places.set(partition, Math.max(offset ?? 0, 0));
     this.options.log(`${this.control.name}: partitions ${numbers.sort((a, b) => a - b)}, states read in ${Date.now() - began} ms`);
   }
 
@@ -250,45 +240,9 @@ export class Life {
 
   /** @param {Map<number, number>} done */
   async #commit(done) {
-    const { producer, consumer, topics } = this;
-    await promised((next) => producer.beginTransaction(next));
-    try {
-      for (const output of this.engine.outputs()) await this.#produce(output);
-      const offsets = [...done].map(([partition, offset]) => ({ topic: topics.input, partition, offset }));
-      // Of all calls this one does not keep to its time-out if the group's coordinator goes away at the wrong moment (librdkafka issue
-      // 5456). The next life's producer fences what is left behind here.
-      const sent = promised((next) => producer.sendOffsetsToTransaction(offsets, consumer, TRANSACTION_CALL_MS, next));
-      await within(TRANSACTION_CALL_MS + 5000, sent, "the group's coordinator");
-      // The client takes the group's metadata as it is at this moment. If partitions were lost before, it may be that of nobody, which
-      // the broker does not check; until the loss is told here, nothing may count.
-      if (consumer.assignmentLost()) throw new Error("the group gave its partitions to others");
-      for (let tries = 1; ; tries += 1) {
-        try {
-          await promised((next) => producer.commitTransaction(TRANSACTION_CALL_MS, next));
-          break;
-        } catch (error) {
-          if (tries === 5 || !(/** @type {any} */ (error).isRetriable)) throw error;
-        }
-      }
-    } catch (error) {
-      await promised((next) => producer.abortTransaction(TRANSACTION_CALL_MS, next)).catch(() => {});
-      throw error;
-    }
+    const offsets = [...done].map(([partition, offset]) => ({ topic: this.topics.input, partition, offset }));
+    await this.transactions.commit(this.engine.outputs(), offsets, this.consumer);
     this.engine.committed();
     for (const [number, offset] of done) this.heartbeat.places.set(number, offset);
-  }
-
-  /** @param {import("./engine.js").Output} output */
-  async #produce({ topic, key, value, headers, partition }) {
-    for (;;) {
-      try {
-        this.producer.produce(this.options.topicPrefix + topic, partition, value, key, null, undefined, headers);
-        return;
-      } catch (error) {
-        if (/** @type {any} */ (error).code !== QUEUE_FULL) throw error;
-        this.producer.poll();
-        await sleep(10);
-      }
-    }
   }
 }

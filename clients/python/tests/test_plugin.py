@@ -11,7 +11,7 @@ import jsonschema
 from tillstream import Event, Harness, Later, Publish, State, derived_id, partition_of, plugin, setting
 from tillstream.engine import Engine
 from tillstream.event import Input
-from tillstream.member import within
+from tillstream.transactions import within
 
 
 @dataclass(frozen=True)

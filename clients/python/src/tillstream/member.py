@@ -9,19 +9,18 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from queue import Empty, SimpleQueue
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from .control import Control
 from .effects import Later
-from .engine import Engine, Output
+from .engine import Engine
 from .event import Input
 from .heartbeat import Heartbeat
 from .options import Options
 from .plugin import Plugin
-from .topics import Topics
+from .topics import Topics, await_decided
+from .transactions import Transactions
 
 __all__ = ["Member", "Options"]
 
@@ -113,21 +112,9 @@ class _Life:
                 "fetch.wait.max.ms": 100,
             }
         )
-        self._producer = Producer(
-            self._options.kafka
-            | {
-                "bootstrap.servers": self._options.brokers,
-                "client.id": self._heartbeat.member,
-                "transactional.id": f"{self._topics.group}.{self._heartbeat.member}",
-                "transaction.timeout.ms": self._options.transaction_ms,
-                "partitioner": "murmur2",
-                "linger.ms": 5,
-                "queue.buffering.max.messages": 1_000_000,
-                "compression.type": self._options.kafka.get("compression.type", "lz4"),
-            }
-        )
+        self._transactions = Transactions(self._options, self._topics.group, self._heartbeat.member)
         try:
-            self._producer.init_transactions(30)
+            self._transactions.open()
             self._look()
             input_topic = self._topics.input
             self._consumer.subscribe([input_topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
@@ -144,6 +131,8 @@ class _Life:
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = [place.partition for place in partitions]
         began = time.monotonic()
+        # States of a transaction that the owner before had under way show once it is decided; a new one is refused by the group.
+        await_decided(consumer, partitions, self._options, self._stopping)
         for number, states in self._topics.read_states(numbers, self._stopping).items():
             self._engine.load(number, states)
             self._waiting[number] = deque()
@@ -268,59 +257,10 @@ class _Life:
             self._commit(done)
 
     def _commit(self, done: dict[int, int]) -> None:
-        producer, patience = self._producer, 30.0
-        producer.begin_transaction()
-        try:
-            for output in self._engine.outputs():
-                self._produce(output)
-            offsets = [TopicPartition(self._topics.input, number, offset) for number, offset in done.items()]
-            # Of all calls this one does not keep to its time-out if the group's coordinator goes away at the wrong moment
-            # (librdkafka issue 5456). The next life's producer fences what is left behind here.
-            within(patience + 5, lambda: producer.send_offsets_to_transaction(offsets, self._group, patience), "the group's coordinator")
-            for tries in range(5):
-                try:
-                    producer.commit_transaction(patience)
-                    break
-                except KafkaException as error:
-                    if tries == 4 or not error.args[0].retriable():
-                        raise
-        except KafkaException as error:
-            if error.args[0].txn_requires_abort():
-                producer.abort_transaction(patience)
-            raise
+        offsets = [TopicPartition(self._topics.input, number, offset) for number, offset in done.items()]
+        self._transactions.commit(self._engine.outputs(), offsets, self._group)
         self._engine.committed()
         self._heartbeat.committed(done)
-
-    def _produce(self, output: Output) -> None:
-        topic = self._options.topic_prefix + output.topic
-        number = -1 if output.partition is None else output.partition
-        while True:
-            try:
-                self._producer.produce(topic, output.value, output.key, number, headers=list(output.headers))
-                return
-            except BufferError:
-                self._producer.poll(0.1)
-
-
-def within(seconds: float, call: Callable[[], object], what: str) -> None:
-    """Waits for a call that may never come back: after that many seconds it is left behind on its thread, with `TimeoutError`."""
-    ended: SimpleQueue[BaseException | None] = SimpleQueue()
-
-    def run() -> None:
-        try:
-            call()
-        except BaseException as error:  # noqa: BLE001
-            ended.put(error)
-        else:
-            ended.put(None)
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        error = ended.get(timeout=seconds)
-    except Empty:
-        raise TimeoutError(f"{what} has not answered within {seconds:g} s") from None
-    if error is not None:
-        raise error
 
 
 def _headers(message: Message) -> list[tuple[str, bytes | None]]:

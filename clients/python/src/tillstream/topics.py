@@ -178,3 +178,18 @@ class Topics:
             states[number].pop(entity, None)
         if offset + 1 >= ends.get(number, offset + 2):
             ends.pop(number, None)
+
+
+def await_decided(consumer: Consumer, partitions: list[TopicPartition], options: Options, stopping: threading.Event) -> None:
+    """Waits until no transaction is open that moves the group's offsets of these partitions. The consumer reads committed only, so
+    the broker names an offset as unstable until the transaction of the owner before has ended and its offsets are in the group's
+    memory (KAFKA-17507)."""
+    deadline = time.monotonic() + 120 + options.transaction_ms / 1000
+    while partitions and not stopping.is_set():
+        committed = consumer.committed(partitions, timeout=30)
+        unstable = [place.partition for place in committed if place.error is not None]
+        if not unstable:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the offsets of partitions {sorted(unstable)} are not decided: {committed[0].error}")
+        stopping.wait(0.1)
