@@ -328,9 +328,11 @@ async fn open_kafka(config: &Config) -> Result<Arc<dyn Bus>, BusError> {
 }
 
 async fn open_store(config: &Config) -> Result<Store, StartError> {
-    let StoreConfig { url, migrate, writers, readers, keep: _ } = &config.store;
+    let StoreConfig { url, migrate, galera_single_writer, writers, readers, keep: _ } = &config.store;
     let options = StoreOptions { migrate: *migrate, writers: *writers, readers: *readers };
     let url = url.to_text();
+    // Before anything is made there.
+    Store::refuse_several_writers(&url, *galera_single_writer).await.map_err(not_for_us)?;
     let opened = Store::open_with(&url, options).await;
     // Of a file it is the machine that is at fault: somebody else uses it, or the disk is not there.
     let is_file = url.starts_with("sqlite:");

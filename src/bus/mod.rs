@@ -273,6 +273,11 @@ pub trait Bus: Send + Sync + 'static {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    /// What a person should know about this bus although it works: one sentence each, with what to do.
+    fn advice(&self) -> BoxFuture<'static, Vec<String>> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
     /// Joins the group that shares `pos.events` and `pos.events.rekeyed` (co-assigned: who owns partition p of one owns
     /// p of the other).
     ///

@@ -38,11 +38,14 @@ struct Finding {
     ok: bool,
     /// What was found; if it is a fault, what to do.
     message: String,
+    /// What a person should know although `serve` can start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 impl Finding {
     fn of(name: &'static str, result: Result<String, String>) -> Self {
-        Self { name, ok: result.is_ok(), message: result.unwrap_or_else(|fault| fault) }
+        Self { name, ok: result.is_ok(), message: result.unwrap_or_else(|fault| fault), warnings: Vec::new() }
     }
 }
 
@@ -71,9 +74,12 @@ fn print(findings: &[Finding], json: bool) -> anyhow::Result<()> {
         let report = serde_json::json!({"ok": ok, "checks": findings});
         return Ok(writeln!(out, "{report}")?);
     }
-    for Finding { name, ok, message } in findings {
+    for Finding { name, ok, message, warnings } in findings {
         let verdict = if *ok { "ok   " } else { "FAULT" };
         writeln!(out, "{verdict} {name:<14} {}", message.replace('\n', "\n                     "))?;
+        for warning in warnings {
+            writeln!(out, "warn  {name:<14} {warning}")?;
+        }
     }
     Ok(())
 }
@@ -93,6 +99,10 @@ async fn findings(file: Option<&Path>) -> Vec<Finding> {
         Ok((text, known)) => (Ok(text), known),
         Err(fault) => (Err(fault), Vec::new()),
     };
+    let warnings = match &opened {
+        Some(bus) => bus.advice().await,
+        None => Vec::new(),
+    };
     let bus = match (bus, opened) {
         (Ok(text), Some(bus)) => inputs(&*bus, &known).await.map(|inputs| text + &inputs),
         (bus, _) => bus,
@@ -100,7 +110,7 @@ async fn findings(file: Option<&Path>) -> Vec<Finding> {
     vec![
         Finding::of("configuration", Ok(source)),
         Finding::of("plugins", plugins(&config)),
-        Finding::of("bus", bus),
+        Finding { warnings, ..Finding::of("bus", bus) },
         Finding::of("store", store),
         Finding::of("http", http(&config)),
     ]
@@ -144,6 +154,9 @@ async fn bus(config: &Config) -> Result<(String, Option<Arc<dyn Bus>>), String> 
 
 /// What was found, and the plugins in other languages that the store knows.
 async fn store(config: &Config, bus: Option<&str>) -> Result<(String, Vec<String>), String> {
+    let single_writer = config.store.galera_single_writer;
+    let cluster = Store::refuse_several_writers(&config.store.url.to_text(), single_writer).await;
+    cluster.map_err(|error| error.to_string())?;
     let report = Store::inspect(&config.store.url.to_text(), config.store.migrate).await;
     let report = report.map_err(|error| error.to_string())?;
     if let (Some((known, _)), Some(given)) = (&report.bus, bus)

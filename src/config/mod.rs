@@ -124,6 +124,8 @@ pub struct StoreConfig {
     pub url: StoreUrl,
     /// `store.migrate`: bring the tables up to date at the start; otherwise a store that is behind is refused.
     pub migrate: bool,
+    /// `store.galeraSingleWriter`: all processes write on the same node of a cluster that would take writes on several.
+    pub galera_single_writer: bool,
     /// `store.writers`: connections to MySQL that write at the same time; SQLite has one by nature.
     pub writers: usize,
     /// `store.readers`: connections that read at the same time.
@@ -282,6 +284,7 @@ impl Default for Config {
             store: StoreConfig {
                 url: StoreUrl::Sqlite("tillstream-data/store.db".into()),
                 migrate: true,
+                galera_single_writer: false,
                 writers: 4,
                 readers: 3,
                 keep: KeepConfig::default(),

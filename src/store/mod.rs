@@ -9,6 +9,7 @@ mod alerts;
 mod audit;
 mod backup;
 mod checkpoint;
+mod cluster;
 mod commit;
 mod connection;
 mod control;

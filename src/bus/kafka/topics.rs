@@ -304,6 +304,28 @@ fn check_settings(names: &TopicNames, admin: &AdminClient<Context>, last_error: 
     Ok(())
 }
 
+/// The value of `compression.type` of every topic, by name. Blocks.
+///
+/// # Errors
+/// If the brokers do not answer, or the right to read settings is missing.
+pub(super) fn compression_types(
+    names: &TopicNames,
+    admin: &AdminClient<Context>,
+    last_error: &LastError,
+) -> Result<Vec<(String, String)>, BusError> {
+    let doing = "reading the settings of the topics (right DescribeConfigs)";
+    let admin_options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+    let asked: Vec<_> = Topic::ALL.iter().map(|topic| ResourceSpecifier::Topic(names.get(*topic))).collect();
+    let described = futures_executor(admin.describe_configs(&asked, &admin_options));
+    let described = described.map_err(|error| bus_error(doing, &error, last_error))?;
+    let types = described.into_iter().filter_map(Result::ok).filter_map(|resource| {
+        let OwnedResourceSpecifier::Topic(name) = &resource.specifier else { return None };
+        let value = resource.get("compression.type")?.value.clone()?;
+        Some((name.clone(), value))
+    });
+    Ok(types.collect())
+}
+
 /// The client's own thread completes the future, so this thread may simply wait.
 fn futures_executor<F: Future>(future: F) -> F::Output {
     tokio::runtime::Handle::current().block_on(future)
