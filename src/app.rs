@@ -4,6 +4,7 @@
 //! and ingress, which finishes its batches and leaves the group; then the relay what they put into the outbox; then what
 //! was leased is given back, and the files are closed.
 
+pub(crate) mod fit;
 mod orders;
 mod services;
 
@@ -71,6 +72,9 @@ pub enum StartError {
     /// A database server refuses what is configured, or the store is not one for this bus or this version.
     #[error("store: {0}")]
     Database(String),
+    /// The log ends before the offsets that the store holds.
+    #[error("bus: {0}")]
+    OlderLog(String),
     /// `plugins.yaml` is wrong.
     #[error("{0}")]
     Defaults(#[from] DefaultsError),
@@ -139,6 +143,8 @@ impl App {
         };
         let store = open_store(&config).await?;
         store.bind_bus(&bus.identity(), bus.partitions()).await.map_err(not_for_us)?;
+        // The store is read before it is changed: a log that is older is nothing to restore from.
+        fit::require(&*bus, &store).await?;
         restore::restore(&store, &*bus).await?;
         let roles = if options.roles.is_empty() { Role::ALL.to_vec() } else { options.roles };
         let is_shared = bus.is_shared() && store.is_shared();
@@ -329,7 +335,7 @@ async fn open_kafka(config: &Config) -> Result<Arc<dyn Bus>, BusError> {
 
 async fn open_store(config: &Config) -> Result<Store, StartError> {
     let StoreConfig { url, migrate, galera_single_writer, writers, readers, keep: _ } = &config.store;
-    let options = StoreOptions { migrate: *migrate, writers: *writers, readers: *readers };
+    let options = StoreOptions { migrate: *migrate, writers: *writers, readers: *readers, ..StoreOptions::default() };
     let url = url.to_text();
     // Before anything is made there.
     Store::refuse_several_writers(&url, *galera_single_writer).await.map_err(not_for_us)?;

@@ -46,6 +46,7 @@
 //! |---|---|
 //! | [`event`], [`effect`], [`time`], [`stores`] | the words: events, what plugins ask for, timestamps, shops with their hours |
 //! | [`bus`], [`store`] | the two seams to what is durable, each with one suite of tests for all its implementations |
+//! | [`sqlite`] | what the two SQLite files share: small write-ahead logs, files that are still there |
 //! | [`pipeline`] | duplicates, clocks, order across tills: plain data, no I/O |
 //! | [`plugins`] | the five decisions, eligibility, the defaults of `plugins.yaml` |
 //! | [`actors`], [`control`] | batches, commits and restarts; switches and settings |
@@ -72,6 +73,7 @@ pub mod pipeline;
 pub mod plugins;
 pub mod processes;
 pub mod rig;
+pub mod sqlite;
 pub mod status;
 pub mod store;
 pub mod stores;

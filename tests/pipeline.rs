@@ -21,6 +21,8 @@ mod external;
 mod external_manifests;
 #[path = "pipeline/external_vectors.rs"]
 mod external_vectors;
+#[path = "pipeline/files.rs"]
+mod files;
 mod oracle;
 #[path = "pipeline/order_restore.rs"]
 mod order_restore;

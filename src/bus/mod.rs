@@ -17,6 +17,7 @@ use std::fmt;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use crate::sqlite::Files;
 use crate::time::Timestamp;
 
 pub use input::InputTopic;
@@ -176,6 +177,23 @@ pub struct Bounds {
     pub high: i64,
 }
 
+impl Bounds {
+    /// Refuses an offset beyond the end: the log was put back from an older copy, or made anew.
+    ///
+    /// # Errors
+    /// [`BusError::Misconfigured`].
+    pub fn require(self, place: TopicPartition, next_offset: i64) -> Result<(), BusError> {
+        if next_offset <= self.high {
+            return Ok(());
+        }
+        Err(BusError::Misconfigured(format!(
+            "{place} ends at offset {}, but it has been read up to {next_offset}: this log is older than the store, or another \
+             one; restore both from the same backup",
+            self.high
+        )))
+    }
+}
+
 /// A change in what a consumer owns, or news that there is something to fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConsumerEvent {
@@ -284,6 +302,11 @@ pub trait Bus: Send + Sync + 'static {
     /// # Errors
     /// If the group cannot be joined.
     fn consumer(&self) -> Result<Box<dyn Consumer>, BusError>;
+
+    /// The files of a bus that is a file on this machine.
+    fn files(&self) -> Option<&Files> {
+        None
+    }
 
     /// True if several processes can use this bus at the same time.
     fn is_shared(&self) -> bool {

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Failed, logging};
+use crate::app::fit::compare;
 use crate::app::{load_defaults, open_bus};
 use crate::bus::{Bus, InputTopic};
 use crate::config::{BusKind, Config};
-use crate::store::Store;
+use crate::store::{Store, StoreReport};
 
 /// Tests configuration, bus and store, and says what to do about each fault
 #[derive(Debug, clap::Args)]
@@ -95,16 +96,23 @@ async fn findings(file: Option<&Path>) -> Vec<Finding> {
         Err(fault) => (Err(fault), None),
     };
     let identity = opened.as_ref().map(|bus| bus.identity());
-    let (store, known) = match store(&config, identity.as_deref()).await {
-        Ok((text, known)) => (Ok(text), known),
-        Err(fault) => (Err(fault), Vec::new()),
+    let (store, report) = match store(&config, identity.as_deref()).await {
+        Ok((text, report)) => (Ok(text), report),
+        Err(fault) => (Err(fault), StoreReport::default()),
     };
     let warnings = match &opened {
         Some(bus) => bus.advice().await,
         None => Vec::new(),
     };
     let bus = match (bus, opened) {
-        (Ok(text), Some(bus)) => inputs(&*bus, &known).await.map(|inputs| text + &inputs),
+        (Ok(text), Some(bus)) => match fit(&*bus, &report).await {
+            Ok(()) => inputs(&*bus, &report.plugins).await.map(|inputs| text + &inputs),
+            Err(fault) => Err(fault),
+        },
+        (Ok(_), None) if report.bus.is_some() => Err(format!(
+            "there is no log at {}, but the store was filled from one: put it back, or begin with an empty store (store.url)",
+            config.bus.path.display()
+        )),
         (bus, _) => bus,
     };
     vec![
@@ -114,6 +122,12 @@ async fn findings(file: Option<&Path>) -> Vec<Finding> {
         Finding::of("store", store),
         Finding::of("http", http(&config)),
     ]
+}
+
+/// The bus holds what the store has read, and what it has yet to read.
+async fn fit(bus: &dyn Bus, report: &StoreReport) -> Result<(), String> {
+    let fit = compare(bus, &report.places).await.map_err(|error| error.to_string())?;
+    fit.older.or(fit.lost).map_or(Ok(()), Err)
 }
 
 /// The topics of plugins in other languages, which `serve` needs as soon as one of them is on. A bus of one process has none.
@@ -152,8 +166,8 @@ async fn bus(config: &Config) -> Result<(String, Option<Arc<dyn Bus>>), String> 
     Ok((text, Some(bus)))
 }
 
-/// What was found, and the plugins in other languages that the store knows.
-async fn store(config: &Config, bus: Option<&str>) -> Result<(String, Vec<String>), String> {
+/// What was found, in words and in full.
+async fn store(config: &Config, bus: Option<&str>) -> Result<(String, StoreReport), String> {
     let single_writer = config.store.galera_single_writer;
     let cluster = Store::refuse_several_writers(&config.store.url.to_text(), single_writer).await;
     cluster.map_err(|error| error.to_string())?;
@@ -179,7 +193,7 @@ async fn store(config: &Config, bus: Option<&str>) -> Result<(String, Vec<String
         0 => "the tables are up to date".to_owned(),
         count => format!("{count} migrations to run, which serve does at its start"),
     };
-    Ok((format!("{}: {tables}", report.server), report.plugins))
+    Ok((format!("{}: {tables}", report.server), report))
 }
 
 fn http(config: &Config) -> Result<String, String> {

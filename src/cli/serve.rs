@@ -53,9 +53,11 @@ fn roles(names: &[String]) -> Vec<Role> {
 /// A start error with the exit code that it deserves.
 pub(super) fn start_error(error: StartError) -> anyhow::Error {
     match error {
-        StartError::Defaults(_) | StartError::Unsupported(_) | StartError::Kafka(_) | StartError::Database(_) => {
-            usage(error.to_string())
-        }
+        StartError::Defaults(_)
+        | StartError::Unsupported(_)
+        | StartError::Kafka(_)
+        | StartError::Database(_)
+        | StartError::OlderLog(_) => usage(error.to_string()),
         other => other.into(),
     }
 }

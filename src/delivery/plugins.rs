@@ -109,6 +109,7 @@ impl PluginIntake {
     async fn read(&self, row: &PartitionRow) -> Result<Option<PartitionRow>, PassError> {
         let bus = &self.context.bus;
         let bounds = bus.bounds(row.partition).await?;
+        bounds.require(row.partition, row.next_offset)?;
         if bounds.high <= row.next_offset {
             return Ok(None);
         }

@@ -1,7 +1,7 @@
 //! Probes: is the process alive, and can it do what its roles ask of it.
 //!
 //! Every role has its own check, and only what a role needs counts: a dispatcher can work while the bus is away. What is
-//! not well but leaves the process useful (a parked lane, an open breaker) is `degraded` and no reason to send it no work.
+//! not well but leaves the process useful (a parked lane, an open breaker, a disk that is nearly full) is `degraded` and no reason to send it no work.
 
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use crate::bus::{Topic, TopicPartition};
 use crate::config::Role;
 use crate::delivery::dispatcher::DispatcherFigures;
 use crate::delivery::relay::RelayFigures;
+use crate::sqlite::Files;
 
 /// Bus or store count as away if they take longer; whoever probes waits little longer than that.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -62,6 +63,18 @@ impl Check {
             None => format!("no answer within {} s", PATIENCE.as_secs()),
         };
         Self::new(name, Condition::Failed, Some(format!("{why}; {what_to_do}")))
+    }
+
+    /// As it is, or worse if the files that it answers from are gone or run out of room.
+    fn with_files(self, files: Option<&Files>) -> Self {
+        let Some(files) = files else { return self };
+        if let Some(fault) = files.fault() {
+            return Self::new(&self.name, Condition::Failed, Some(fault));
+        }
+        match files.warning() {
+            Some(warning) if self.ok => Self::new(&self.name, Condition::Degraded, Some(warning)),
+            _ => self,
+        }
     }
 }
 
@@ -119,8 +132,12 @@ pub(super) async fn checks(state: &AppState) -> Vec<Check> {
     let store = timeout(PATIENCE, state.store.settings_epoch());
     let (bus, store) = tokio::join!(bus, store);
     let mut checks = Vec::new();
-    checks.extend(bus.map(|result| Check::of("bus", "events wait until it is back: look at the brokers", result)));
-    checks.push(Check::of("store", "nothing is lost meanwhile: look at the database", store.ok()));
+    checks.extend(bus.map(|result| {
+        let check = Check::of("bus", "events wait until it is back: look at the brokers", result);
+        check.with_files(state.bus.files())
+    }));
+    let check = Check::of("store", "nothing is lost meanwhile: look at the database", store.ok());
+    checks.push(check.with_files(state.store.files()));
     let unready = state.status.unready();
     if has(Role::Processor) && unready.iter().all(|(part, _)| *part != "processor") {
         checks.push(Check::new("processor", Condition::Ok, None));

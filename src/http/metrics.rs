@@ -287,7 +287,21 @@ fn add_process(state: &AppState, figures: &mut Exposition) {
         let bytes = [path.as_os_str(), &write_ahead].map(|path| std::fs::metadata(path).map_or(0, |file| file.len()));
         figures.count("tillstream_file_bytes", &[("file", file)], bytes.iter().sum());
     }
+    add_files(state, figures);
     process::add(figures);
+}
+
+/// The write-ahead logs of the embedded log and of the SQLite store, and the room on their disks.
+fn add_files(state: &AppState, figures: &mut Exposition) {
+    for (file, files) in [("bus", state.bus.files()), ("store", state.store.files())] {
+        let Some(files) = files else { continue };
+        let labels = [("file", file)];
+        figures.count("tillstream_wal_bytes", &labels, files.wal_bytes());
+        if let Some(disk) = files.disk() {
+            figures.count("tillstream_disk_free_bytes", &labels, disk.free_bytes);
+            figures.count("tillstream_disk_bytes", &labels, disk.bytes);
+        }
+    }
 }
 
 /// Figures for Prometheus.

@@ -13,6 +13,7 @@ use diesel::{Connection, ConnectionError};
 
 use super::model::StoreError;
 use super::mysql::{self, Session};
+use crate::sqlite::BUSY_TIMEOUT_MS;
 
 /// An open connection.
 pub(super) enum Database {
@@ -154,11 +155,11 @@ impl Target {
                 })?;
                 let mut connection = SqliteConnection::establish(text).map_err(|error| connect_error(&error))?;
                 // Pages of 16 KiB hold the scattered rows of a commit in fewer pieces. The writer never checkpoints by
-                // itself: a large checkpoint would hold up commits for a quarter of a second (see `checkpoint`).
-                connection.batch_execute(
-                    "PRAGMA busy_timeout = 5000; PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; \
+                // itself: a large checkpoint would hold up commits for a quarter of a second (see `crate::sqlite`).
+                connection.batch_execute(&format!(
+                    "PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}; PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; \
                      PRAGMA synchronous = FULL; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0;",
-                )?;
+                ))?;
                 connection.batch_execute(match purpose {
                     Purpose::Write | Purpose::Migrate => "PRAGMA cache_size = -24576;",
                     Purpose::Read => "PRAGMA cache_size = -4096; PRAGMA query_only = ON;",

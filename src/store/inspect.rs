@@ -9,10 +9,11 @@ use diesel::sql_types::Text;
 use super::Store;
 use super::connection::{Database, Purpose, Target, on, queries};
 use super::migrate::SchemaState;
-use super::model::StoreError;
+use super::model::{PartitionRow, StoreError};
 use super::open::{blocking, lock_file, not_a_database};
 use super::schema::{external_plugins, meta};
 use super::threads::Connector;
+use crate::bus::TopicPartition;
 
 /// What was found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct StoreReport {
     pub schema: SchemaState,
     /// Identity and partitions of the bus that the store belongs to, once it has been used.
     pub bus: Option<(String, String)>,
+    /// Where it stands on each partition of the bus, as far as its tables are up to date.
+    pub places: Vec<(TopicPartition, i64)>,
     /// Plugins in other languages that it knows, as far as its tables are up to date.
     pub plugins: Vec<String>,
 }
@@ -89,8 +92,13 @@ fn look(database: &mut Database, migrate: bool) -> Result<StoreReport, StoreErro
         }
     }
     let bus = if schema.applied.is_empty() { None } else { on!(database, bus())? };
-    let plugins = if schema.pending.is_empty() { on!(database, plugins())? } else { Vec::new() };
-    Ok(StoreReport { server, schema, bus, plugins })
+    let (plugins, rows) = if schema.pending.is_empty() {
+        (on!(database, plugins())?, on!(database, places())?)
+    } else {
+        (Vec::new(), Vec::new())
+    };
+    let places = rows.into_iter().map(|row| (row.partition, row.next_offset)).collect();
+    Ok(StoreReport { server, schema, bus, places, plugins })
 }
 
 fn version(database: &mut Database) -> Result<String, StoreError> {
@@ -153,6 +161,10 @@ queries! {
         };
         Ok(of("bus_identity")?.zip(of("bus_partitions")?))
     }
+    pub(in crate::store) fn places(db: &mut Db) -> Result<Vec<PartitionRow>, StoreError> {
+        queries::offsets::partitions(db)
+    }
+
     pub(in crate::store) fn plugins(db: &mut Db) -> Result<Vec<String>, StoreError> {
         Ok(external_plugins::table.order(external_plugins::name).select(external_plugins::name).load(db)?)
     }

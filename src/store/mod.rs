@@ -8,7 +8,6 @@ mod age_prompts;
 mod alerts;
 mod audit;
 mod backup;
-mod checkpoint;
 mod cluster;
 mod commit;
 mod connection;
@@ -64,6 +63,7 @@ pub use processes::ProcessRow;
 pub use recommendations::RecommendationStat;
 pub use sessions::{SessionFilter, SessionGroup, SessionTotal};
 
+use crate::sqlite::{Checkpointer, Files};
 use connection::{Database, Target};
 use threads::{Durability, Queue};
 
@@ -96,7 +96,9 @@ pub struct Store {
 struct Inner {
     writes: Queue,
     reads: Queue,
-    checkpointer: Option<checkpoint::Checkpointer>,
+    /// Of SQLite: what keeps its write-ahead log small, and its files.
+    checkpointer: Option<Checkpointer>,
+    files: Option<Arc<Files>>,
     target: Target,
     /// Held as long as the store is open, so that no second process uses the same file.
     lock: std::sync::Mutex<Option<std::fs::File>>,
@@ -109,6 +111,12 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
+    /// The files of a SQLite store.
+    #[must_use]
+    pub fn files(&self) -> Option<&Files> {
+        self.inner.files.as_deref()
+    }
+
     /// A transaction whose result a person or another system is told of.
     async fn write<T, W>(&self, work: W) -> Result<T, StoreError>
     where

@@ -3,8 +3,8 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use super::checkpoint::Checkpointer;
 use super::connection::{Database, Purpose, Target, on, queries};
 use super::inspect::rights;
 use super::migrate::SchemaState;
@@ -12,6 +12,11 @@ use super::model::StoreError;
 use super::schema::meta;
 use super::threads::{Connector, Queue};
 use super::{Inner, Store};
+use crate::sqlite::{Checkpointer, Files, WAL_BYTES_MAX};
+
+/// Shortest time between two checkpoints. Pages that change all the time are copied once in that time, and the syncs of a
+/// checkpoint, which hold up those of the bus, are as rare.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(500);
 
 /// How a store is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,11 +27,13 @@ pub struct StoreOptions {
     pub writers: usize,
     /// Connections that read at the same time.
     pub readers: usize,
+    /// Above this size in bytes SQLite's write-ahead log is emptied; lower on a small disk.
+    pub wal_bytes_max: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { migrate: true, writers: 4, readers: 3 }
+        Self { migrate: true, writers: 4, readers: 3, wal_bytes_max: WAL_BYTES_MAX }
     }
 }
 
@@ -67,15 +74,18 @@ impl Store {
         migrator.run(prepare).map_err(|error| not_a_database(&target, error))?;
         drop(migrator);
         let writers = if matches!(target, Target::Mysql(_)) { options.writers.max(1) } else { 1 };
-        let writers = (0..writers).map(|_| Connector::new(target.clone(), Purpose::Write)).collect();
-        let readers = (0..options.readers.max(1)).map(|_| Connector::new(target.clone(), Purpose::Read)).collect();
-        let writes = Queue::start("store-write", writers)?;
-        let reads = Queue::start("store-read", readers)?;
-        let checkpointer = match target {
-            Target::Sqlite(_) => Some(Checkpointer::start(target.clone(), writes.sender())?),
+        let files = match &target {
+            Target::Sqlite(path) => Some(hold(path, &target, options.wal_bytes_max)?),
             Target::Mysql(_) => None,
         };
-        Ok(Self { inner: Arc::new(Inner { writes, reads, checkpointer, target, lock: Mutex::new(lock) }) })
+        let connector = |purpose| Connector::new(target.clone(), purpose).on(files.as_ref());
+        let writers = (0..writers).map(|_| connector(Purpose::Write)).collect();
+        let readers = (0..options.readers.max(1)).map(|_| connector(Purpose::Read)).collect();
+        let writes = Queue::start("store-write", writers)?;
+        let reads = Queue::start("store-read", readers)?;
+        let checkpointer = files.as_ref().map(|files| start_checkpoints(files, &target)).transpose()?;
+        let lock = Mutex::new(lock);
+        Ok(Self { inner: Arc::new(Inner { writes, reads, checkpointer, files, target, lock }) })
     }
 
     /// Brings the tables of a store up to date and closes it again. Answers the names of the migrations that were run.
@@ -124,6 +134,9 @@ impl Store {
                 checkpointer.stop();
             }
             inner.reads.stop();
+            if let Some(files) = &inner.files {
+                files.release();
+            }
             // SQLite's last connection to close checkpoints and removes the write-ahead log.
             inner.writes.stop();
             inner.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -184,6 +197,26 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+}
+
+/// Notes which files the store has open.
+fn hold(path: &Path, target: &Target, wal_bytes_max: u64) -> Result<Arc<Files>, StoreError> {
+    let files = Files::new(path, wal_bytes_max);
+    if let Database::Sqlite(connection) = target.connect(Purpose::Checkpoint)? {
+        files.hold(connection).map_err(|error| StoreError::Unavailable(format!("{}: {error}", path.display())))?;
+    }
+    Ok(Arc::new(files))
+}
+
+fn start_checkpoints(files: &Arc<Files>, target: &Target) -> Result<Checkpointer, StoreError> {
+    let target = target.clone();
+    let connect = move || match target.connect(Purpose::Checkpoint) {
+        Ok(Database::Sqlite(connection)) => Ok(connection),
+        Ok(Database::Mysql(_)) => Err("a file was expected".to_owned()),
+        Err(error) => Err(error.to_string()),
+    };
+    Checkpointer::start("store-checkpoint", Arc::clone(files), CHECKPOINT_PAUSE, connect)
+        .map_err(|error| StoreError::Unavailable(format!("a thread could not be started: {error}")))
 }
 
 pub(super) fn not_a_database(target: &Target, error: StoreError) -> StoreError {

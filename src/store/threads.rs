@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::connection::{Database, Purpose, Target};
 use super::model::StoreError;
 use super::mysql::NoAnswer;
+use crate::sqlite::Files;
 
 /// Writes that one sync may serve.
 const GROUP_MAX: usize = 64;
@@ -60,6 +61,8 @@ enum Message {
 pub(super) struct Connector {
     target: Target,
     purpose: Purpose,
+    /// Those of SQLite, once they are open.
+    files: Option<Arc<Files>>,
     open: Option<Database>,
     opened_at: Instant,
     used_at: Instant,
@@ -69,7 +72,28 @@ pub(super) struct Connector {
 impl Connector {
     pub(super) fn new(target: Target, purpose: Purpose) -> Self {
         let now = Instant::now();
-        Self { target, purpose, open: None, opened_at: now, used_at: now, synchronous_full: true }
+        Self { target, purpose, files: None, open: None, opened_at: now, used_at: now, synchronous_full: true }
+    }
+
+    /// Writes only while these files are at their paths, and opens a connection to no others.
+    pub(super) fn on(mut self, files: Option<&Arc<Files>>) -> Self {
+        self.files = files.cloned();
+        self
+    }
+
+    /// Refuses if what is written now would be lost with a file that was removed or replaced.
+    fn files_are_there(&self) -> Result<(), StoreError> {
+        match self.files.as_ref().and_then(|files| files.fault()) {
+            Some(fault) => Err(StoreError::Unavailable(fault)),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps SQLite's write-ahead log small.
+    fn bound_wal(&mut self) {
+        if let (Some(files), Some(Database::Sqlite(writer))) = (&self.files, &mut self.open) {
+            files.wal().bound(writer);
+        }
     }
 
     /// Runs `work`; after a fault of the database the connection is closed, and opened again when next needed.
@@ -78,6 +102,9 @@ impl Connector {
         work: impl FnOnce(&mut Database) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.check();
+        if self.purpose == Purpose::Write || self.open.is_none() {
+            self.files_are_there()?;
+        }
         let database = match &mut self.open {
             Some(database) => database,
             closed => {
@@ -115,31 +142,9 @@ impl Connector {
     }
 }
 
-/// The entrance of a queue.
-#[derive(Clone)]
-pub(super) struct QueueSender(Sender<Message>);
-
-impl QueueSender {
-    /// Queues work whose outcome nobody waits for.
-    pub(super) fn send(
-        &self,
-        durability: Durability,
-        work: impl FnOnce(&mut Database) -> Result<(), StoreError> + Send + 'static,
-    ) {
-        let work: Work = Box::new(move |connector| {
-            if let Err(error) = connector.run(work) {
-                tracing::warn!(%error, "work on the store failed");
-            }
-            Box::new(|_| {})
-        });
-        // A closed store needs no upkeep.
-        let _ = self.0.send(Message::Work(durability, work));
-    }
-}
-
 /// A queue of work and the threads that serve it.
 pub(super) struct Queue {
-    sender: QueueSender,
+    sender: Sender<Message>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -156,12 +161,7 @@ impl Queue {
                 StoreError::Unavailable(format!("a thread for the store could not be started: {error}"))
             })?);
         }
-        Ok(Self { sender: QueueSender(sender), threads: Mutex::new(threads) })
-    }
-
-    /// Another entrance to the queue.
-    pub(super) fn sender(&self) -> QueueSender {
-        self.sender.clone()
+        Ok(Self { sender, threads: Mutex::new(threads) })
     }
 
     /// Runs `work` on one of the threads. Work that lost a deadlock or its connection is tried again, so it must be a
@@ -180,7 +180,7 @@ impl Queue {
             })
         });
         let closed = || StoreError::Unavailable("the store is closed".to_owned());
-        self.sender.0.send(Message::Work(durability, work)).map_err(|_| closed())?;
+        self.sender.send(Message::Work(durability, work)).map_err(|_| closed())?;
         outcome.await.map_err(|_| closed())?
     }
 
@@ -188,7 +188,7 @@ impl Queue {
     pub(super) fn stop(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for _ in &threads {
-            let _ = self.sender.0.send(Message::Stop);
+            let _ = self.sender.send(Message::Stop);
         }
         for thread in threads {
             let _ = thread.join();
@@ -246,6 +246,7 @@ fn serve(receiver: &Mutex<Receiver<Message>>, mut connector: Connector) {
             }
         }
         serve_group(&mut connector, group);
+        connector.bound_wal();
         if stopping {
             return;
         }
@@ -263,13 +264,14 @@ fn serve_group(connector: &mut Connector, group: Vec<(Durability, Work)>) {
         if is_durable && durable > 1 {
             waiting.push(answer);
         } else {
-            answer(Ok(()));
+            answer(connector.files_are_there());
         }
     }
     if !waiting.is_empty() {
         connector.set_synchronous(true);
         let synced = connector
             .run(|database| database.batch_execute("UPDATE meta SET value = value + 1 WHERE name = 'group_commits'"));
+        let synced = synced.and_then(|()| connector.files_are_there());
         for answer in waiting {
             answer(synced.clone());
         }

@@ -70,11 +70,10 @@ fn grafana_finds_the_data_source_and_the_dashboard() {
 }
 
 /// What no panel shows, with the reason.
-const NOT_SHOWN: [(&str, &str); 4] = [
+const NOT_SHOWN: [(&str, &str); 3] = [
     ("process_max_fds", "an alert compares open files with it"),
     ("process_start_time_seconds", "a line that stands still; restarts show in the panels of each process"),
     ("tillstream_uptime_seconds", "as that one"),
-    ("tillstream_file_bytes", "not there with Kafka and MySQL, which docker-compose.yml runs"),
 ];
 
 #[test]

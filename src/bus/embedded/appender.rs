@@ -9,7 +9,6 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::checkpoint::{self, Wake};
 use super::chunk::ChunkWriter;
 use super::error::bus_error;
 use super::log::{self, Ends, PAGE_BYTES, SqlResult};
@@ -17,12 +16,15 @@ use super::shared::{Shared, WAITING_KB_MAX, closed};
 use super::slots::Slot;
 use super::{RetentionOptions, opening_error, retention};
 use crate::bus::{BusError, NewRecord, Record};
+use crate::sqlite::Checkpointer;
 use crate::time::Timestamp;
 
 /// Largest value, key or header of a record: far beyond any event, below what SQLite can hold.
 const RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A transaction takes no more calls once it has this many bytes, so that the calls behind it do not wait long.
 const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A checkpoint after about so many bytes were written to the write-ahead log.
+const CHECKPOINT_BYTES: i64 = 8 * 1024 * 1024;
 /// How often retention looks for something to remove.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -132,7 +134,9 @@ pub(super) struct Appender {
     total_bytes: i64,
     retention: Option<RetentionOptions>,
     retention_due: Instant,
-    checkpoints: Wake,
+    checkpointer: Arc<Checkpointer>,
+    /// Bytes written to the write-ahead log since the last one.
+    since_checkpoint: i64,
     #[cfg(test)]
     pages_max: Option<u32>,
 }
@@ -144,7 +148,7 @@ impl Appender {
         ends: Vec<Ends>,
         total_bytes: i64,
         retention: Option<RetentionOptions>,
-        checkpoints: Wake,
+        checkpointer: Arc<Checkpointer>,
     ) -> Self {
         Self {
             shared,
@@ -154,7 +158,8 @@ impl Appender {
             total_bytes,
             retention,
             retention_due: Instant::now() + RETENTION_INTERVAL,
-            checkpoints,
+            checkpointer,
+            since_checkpoint: 0,
             #[cfg(test)]
             pages_max: None,
         }
@@ -208,7 +213,7 @@ impl Appender {
         if group.is_empty() {
             return;
         }
-        match self.append(&group) {
+        match self.append_where_it_stays(&group) {
             Ok(written) => {
                 let news = written.ends.iter().any(|(slot, _)| slot.is_consumed());
                 self.keep_tails(&mut group, &written);
@@ -256,6 +261,17 @@ impl Appender {
                 self.shared.keep_tail(*slot, records);
             }
         }
+    }
+
+    /// Appends to the log at its path: looks before, so that nothing is done in vain, and after, so that nothing is promised.
+    fn append_where_it_stays(&mut self, group: &[Append]) -> Result<Written, BusError> {
+        self.shared.files_are_there()?;
+        let written = self.append(group)?;
+        self.shared.files_are_there().inspect_err(|_| {
+            // Should the file come back, its ends are read anew.
+            self.connection = None;
+        })?;
+        Ok(written)
     }
 
     fn append(&mut self, group: &[Append]) -> Result<Written, BusError> {
@@ -354,6 +370,7 @@ impl Appender {
         let shared = Arc::clone(&self.shared);
         let slots = shared.slots();
         let sql_error = |error| bus_error(shared.path(), &error);
+        shared.files_are_there()?;
         let mut connection = log::open_writer(shared.path()).map_err(|error| opening_error(shared.path(), error))?;
         #[cfg(test)]
         if let Some(pages) = self.pages_max {
@@ -368,14 +385,15 @@ impl Appender {
         Ok(connection)
     }
 
-    /// Has the write-ahead log moved into the file; helps where it grows faster than that goes.
+    /// Has the write-ahead log copied into the file, and emptied where that goes too slowly.
     fn bound_wal(&mut self, wal_bytes: i64) {
-        self.checkpoints.written(wal_bytes);
-        if self.checkpoints.must_help(&self.shared) {
-            match self.with_connection(|this, connection| checkpoint::run(connection, &this.shared)) {
-                Ok(()) => self.checkpoints.helped(&self.shared),
-                Err(error) => tracing::warn!(%error, "the write-ahead log could not be moved into the file"),
-            }
+        self.since_checkpoint += wal_bytes;
+        if self.since_checkpoint >= CHECKPOINT_BYTES {
+            self.since_checkpoint = 0;
+            self.checkpointer.written();
+        }
+        if let Some(writer) = &mut self.connection {
+            self.shared.files().wal().bound(writer);
         }
     }
 

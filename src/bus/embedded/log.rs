@@ -6,10 +6,11 @@ use std::path::Path;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer};
+use diesel::sql_types::BigInt;
 
 use super::chunk::Chunk;
 use super::slots::{Slot, Slots};
+use crate::sqlite::BUSY_TIMEOUT_MS;
 
 /// An error of a statement.
 pub(super) type SqlResult<T> = Result<T, diesel::result::Error>;
@@ -72,7 +73,7 @@ pub(super) fn open_writer(path: &Path) -> ConnectionResult<SqliteConnection> {
     // A small cache: appends touch the last pages only, and what has been written is read by other connections.
     let pragmas = format!(
         "PRAGMA page_size = {PAGE_BYTES}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-         PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -4096;"
+         PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -4096;"
     );
     connection.batch_execute(&pragmas).map_err(ConnectionError::CouldntSetupConfiguration)?;
     connection.batch_execute(SCHEMA).map_err(ConnectionError::CouldntSetupConfiguration)?;
@@ -91,7 +92,9 @@ pub(super) fn open_reader(path: &Path) -> ConnectionResult<SqliteConnection> {
 fn establish(path: &Path) -> ConnectionResult<SqliteConnection> {
     let name = path.to_str().ok_or_else(|| ConnectionError::BadConnection("the path is not UTF-8".to_owned()))?;
     let mut connection = SqliteConnection::establish(name)?;
-    connection.batch_execute("PRAGMA busy_timeout = 10000;").map_err(ConnectionError::CouldntSetupConfiguration)?;
+    connection
+        .batch_execute(&format!("PRAGMA busy_timeout = {BUSY_TIMEOUT_MS};"))
+        .map_err(ConnectionError::CouldntSetupConfiguration)?;
     Ok(connection)
 }
 
@@ -237,19 +240,4 @@ pub(super) fn set_lane(connection: &mut SqliteConnection, lane: &str, position: 
         .values((lanes::lane.eq(lane), lanes::position.eq(position)))
         .execute(connection)
         .map(|_| ())
-}
-
-#[derive(Debug, QueryableByName)]
-struct CheckpointRow {
-    #[diesel(sql_type = Integer)]
-    log: i32,
-    #[diesel(sql_type = Integer)]
-    checkpointed: i32,
-}
-
-/// Moves pages from the write-ahead log into the file as far as that goes without waiting for anybody. Returns how many
-/// pages the log has and how many of them have been moved.
-pub(super) fn checkpoint(connection: &mut SqliteConnection) -> SqlResult<(i64, i64)> {
-    let row: CheckpointRow = diesel::sql_query("PRAGMA wal_checkpoint(PASSIVE)").get_result(connection)?;
-    Ok((i64::from(row.log), i64::from(row.checkpointed)))
 }

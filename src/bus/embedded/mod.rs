@@ -6,7 +6,6 @@
 
 mod appender;
 mod backup;
-mod checkpoint;
 mod chunk;
 mod compaction;
 mod consumer;
@@ -32,9 +31,9 @@ use diesel::sqlite::SqliteConnection;
 use futures_util::future::BoxFuture;
 
 use super::{Bounds, Bus, BusError, Consumer, Fetched, InputTopic, NewRecord, TopicPartition};
+use crate::sqlite::{Checkpointer, Files, WAL_BYTES_MAX};
 use crate::time::Timestamp;
 use appender::{Appender, Job};
-use checkpoint::Checkpointer;
 use consumer::EmbeddedConsumer;
 use log::SqlResult;
 use reader::ReaderJob;
@@ -73,6 +72,7 @@ pub struct EmbeddedBus {
     shared: Arc<Shared>,
     jobs: mpsc::Sender<Job>,
     threads: Vec<JoinHandle<()>>,
+    checkpointer: Arc<Checkpointer>,
     // Declared last: released when all threads have ended.
     _lock: File,
 }
@@ -96,7 +96,16 @@ impl EmbeddedBus {
         partitions: u32,
         retention: Option<RetentionOptions>,
     ) -> Result<Arc<Self>, BusError> {
-        let path = path.as_ref();
+        Self::open_bounded(path.as_ref(), partitions, retention, WAL_BYTES_MAX)
+    }
+
+    /// With another bound for the write-ahead log.
+    fn open_bounded(
+        path: &Path,
+        partitions: u32,
+        retention: Option<RetentionOptions>,
+        wal_bytes_max: u64,
+    ) -> Result<Arc<Self>, BusError> {
         let slots = Slots::new(partitions)?;
         let lock = lock::lock(path)?;
         let mut writer = log::open_writer(path).map_err(|error| opening_error(path, error))?;
@@ -104,23 +113,22 @@ impl EmbeddedBus {
         load_inputs(&mut writer, &slots).map_err(|error| error::bus_error(path, &error))?;
         let ends = log::ends(&mut writer, &slots).map_err(|error| error::bus_error(path, &error))?;
         let total_bytes = log::total_bytes(&mut writer).map_err(|error| error::bus_error(path, &error))?;
+        let files = hold(path, wal_bytes_max)?;
 
         let (reader_senders, reader_receivers): (Vec<_>, Vec<_>) =
             (0..READERS).map(|_| mpsc::channel::<ReaderJob>()).unzip();
-        let shared = Arc::new(Shared::new(path.to_owned(), slots, identity, &ends, reader_senders));
-        let (checkpointer, wake_checkpointer) = Checkpointer::new(Arc::clone(&shared));
+        let shared = Arc::new(Shared::new(path.to_owned(), Arc::clone(&files), slots, identity, &ends, reader_senders));
+        let checkpointer = Arc::new(start_checkpoints(path, files)?);
         let (jobs, job_receiver) = mpsc::channel();
-        let appender = Appender::new(Arc::clone(&shared), writer, ends, total_bytes, retention, wake_checkpointer);
+        let appender =
+            Appender::new(Arc::clone(&shared), writer, ends, total_bytes, retention, Arc::clone(&checkpointer));
 
-        let mut threads = vec![
-            spawn("bus-append", path, move || appender.run(&job_receiver))?,
-            spawn("bus-checkpoint", path, move || checkpointer.run())?,
-        ];
+        let mut threads = vec![spawn("bus-append", path, move || appender.run(&job_receiver))?];
         for receiver in reader_receivers {
             let shared = Arc::clone(&shared);
             threads.push(spawn("bus-read", path, move || reader::run(&shared, &receiver))?);
         }
-        Ok(Arc::new(Self { shared, jobs, threads, _lock: lock }))
+        Ok(Arc::new(Self { shared, jobs, threads, checkpointer, _lock: lock }))
     }
 
     fn enqueue(
@@ -150,6 +158,8 @@ impl EmbeddedBus {
 impl Drop for EmbeddedBus {
     /// Waits until everything that was accepted is durable.
     fn drop(&mut self) {
+        self.checkpointer.stop();
+        self.shared.files().release();
         let _ = self.jobs.send(Job::Stop);
         self.shared.stop_readers();
         for thread in self.threads.drain(..) {
@@ -158,6 +168,21 @@ impl Drop for EmbeddedBus {
             }
         }
     }
+}
+
+/// Notes which files the log has open.
+fn hold(path: &Path, wal_bytes_max: u64) -> Result<Arc<Files>, BusError> {
+    let files = Files::new(path, wal_bytes_max);
+    let connection = log::open_reader(path).map_err(|error| opening_error(path, error))?;
+    files.hold(connection).map_err(|error| BusError::Unavailable(format!("{}: {error}", path.display())))?;
+    Ok(Arc::new(files))
+}
+
+fn start_checkpoints(path: &Path, files: Arc<Files>) -> Result<Checkpointer, BusError> {
+    let of = path.to_owned();
+    let connect = move || log::open_reader(&of).map_err(|error| error.to_string());
+    Checkpointer::start("bus-checkpoint", files, Duration::ZERO, connect)
+        .map_err(|error| BusError::Unavailable(format!("{}: no thread could be started: {error}", path.display())))
 }
 
 fn spawn(name: &str, path: &Path, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, BusError> {
@@ -205,6 +230,7 @@ fn add_input(shared: &Shared, input: InputTopic) -> Result<(), BusError> {
             "the embedded bus has room for {INPUTS_MAX} plugins in other languages"
         )));
     }
+    shared.files_are_there()?;
     let path = shared.path();
     let mut connection = log::open_reader(path).map_err(|error| opening_error(path, error))?;
     log::property(&mut connection, &input_property(inputs.len()), input.plugin())
@@ -303,6 +329,10 @@ impl Bus for EmbeddedBus {
             let adding = tokio::task::spawn_blocking(move || add_input(&shared, input)).await;
             adding.map_err(|error| BusError::Unavailable(error.to_string()))?
         })
+    }
+
+    fn files(&self) -> Option<&Files> {
+        Some(self.shared.files())
     }
 
     /// One process owns all partitions.

@@ -43,9 +43,11 @@ impl From<diesel::result::Error> for ReadError {
 impl Reader {
     fn query<T>(&mut self, query: impl FnOnce(&mut SqliteConnection) -> Result<T, ReadError>) -> Result<T, BusError> {
         let path = self.shared.path();
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => log::open_reader(path).map_err(|error| opening_error(path, error))?,
+        let mut connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            self.shared.files_are_there()?;
+            log::open_reader(path).map_err(|error| opening_error(path, error))?
         };
         match query(&mut connection) {
             Ok(result) => {
@@ -66,13 +68,7 @@ impl Reader {
         let partition = shared.slots().partition(slot);
         let bounds = shared.bounds(slot);
         let gone = |low| ReadError::Bus(BusError::Gone { partition, offset, low });
-        if offset > bounds.high {
-            return Err(BusError::Misconfigured(format!(
-                "{partition} ends at offset {}, but offset {offset} was asked for: this log is older than the store, or \
-                 another one; restore both from the same backup",
-                bounds.high
-            )));
-        }
+        bounds.require(partition, offset)?;
         let mut fetched = Fetched { next_offset: offset, at_end: true, records: Vec::new() };
         if offset == bounds.high {
             return Ok(fetched);

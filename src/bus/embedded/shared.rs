@@ -13,6 +13,7 @@ use super::reader::{Reader, ReaderJob};
 use super::slots::{Slot, Slots};
 use super::tail::Tail;
 use crate::bus::{Bounds, BusError, Fetched, Record, TopicPartition};
+use crate::sqlite::Files;
 
 /// Records that wait to be appended may take this many KB together; further callers wait.
 pub(super) const WAITING_KB_MAX: u32 = 64 * 1024;
@@ -30,6 +31,7 @@ struct Mark {
 #[derive(Debug)]
 pub(super) struct Shared {
     path: PathBuf,
+    files: Arc<Files>,
     slots: Slots,
     identity: String,
     marks: Vec<Mark>,
@@ -37,13 +39,12 @@ pub(super) struct Shared {
     room: Arc<Semaphore>,
     readers: Vec<mpsc::Sender<ReaderJob>>,
     generation: AtomicU64,
-    /// Pages in the write-ahead log that are not yet in the file, as the last checkpoint left it.
-    pub(super) wal_pages_left: AtomicI64,
 }
 
 impl Shared {
     pub(super) fn new(
         path: PathBuf,
+        files: Arc<Files>,
         slots: Slots,
         identity: String,
         ends: &[Ends],
@@ -51,6 +52,7 @@ impl Shared {
     ) -> Self {
         let shared = Self {
             path,
+            files,
             slots,
             identity,
             marks: ends.iter().map(|_| Mark::default()).collect(),
@@ -58,7 +60,6 @@ impl Shared {
             room: Arc::new(Semaphore::new(WAITING_KB_MAX as usize)),
             readers,
             generation: AtomicU64::new(0),
-            wal_pages_left: AtomicI64::new(0),
         };
         for slot in shared.slots.all() {
             let end = &ends[shared.slots.index(slot)];
@@ -74,6 +75,16 @@ impl Shared {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The files of the log.
+    pub(super) const fn files(&self) -> &Arc<Files> {
+        &self.files
+    }
+
+    /// Refuses if what is written or opened now is not the log that was opened first: it was removed or replaced.
+    pub(super) fn files_are_there(&self) -> Result<(), BusError> {
+        self.files.fault().map_or(Ok(()), |fault| Err(BusError::Unavailable(fault)))
     }
 
     pub(super) const fn slots(&self) -> &Slots {

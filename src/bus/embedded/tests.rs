@@ -311,3 +311,65 @@ async fn input_topics_are_there_again_after_a_restart_and_have_their_limit() {
     assert_eq!(read_all(&*bus, place(INPUTS_MAX - 1), 0).await.len(), 1);
     assert!(bus.append(vec![to(INPUTS_MAX, "nobody")]).await.unwrap_err().to_string().contains("no topic"));
 }
+
+/// Reads in transactions of a moment, so that at no time all readers rest.
+fn read_all_the_time(path: &Path) -> (Arc<std::sync::atomic::AtomicBool>, Vec<std::thread::JoinHandle<()>>) {
+    use diesel::connection::SimpleConnection;
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers = (0..3).map(|number| {
+        let (path, stop) = (path.to_owned(), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            let mut reader = log::open_reader(&path).unwrap();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                reader.batch_execute("BEGIN; SELECT COUNT(*) FROM chunks;").unwrap();
+                std::thread::sleep(Duration::from_millis(15 + number * 5));
+                reader.batch_execute("COMMIT").unwrap();
+            }
+        })
+    });
+    let readers = readers.collect();
+    (stop, readers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_write_ahead_log_stays_small_beside_readers_that_never_all_rest() {
+    const MB: u64 = 1024 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("bus.db");
+    let bus = EmbeddedBus::open_bounded(&path, PARTITIONS, None, 4 * MB).unwrap();
+    let (stop, readers) = read_all_the_time(&path);
+    let (mut largest, mut written) = (0, 0);
+    while written < 100 * MB {
+        let value: Vec<u8> = (0..50_000).map(|_| rand::random()).collect();
+        bus.append(vec![record(value); 10]).await.unwrap();
+        written += 500_000;
+        largest = largest.max(bus.files().unwrap().wal_bytes());
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    assert!(largest < 24 * MB, "of {written} bytes the log held {largest} at a time");
+}
+
+#[tokio::test]
+async fn while_the_log_is_away_nothing_is_accepted_and_when_it_is_back_offsets_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let (data, moved) = (directory.path().join("data"), directory.path().join("moved"));
+    let bus = EmbeddedBus::open(data.join("bus.db"), PARTITIONS).unwrap();
+    let first = bus.append(vec![record("before")]).await.unwrap()[0];
+    fs::rename(&data, &moved).unwrap();
+    let error = bus.append(vec![record("meanwhile")]).await.unwrap_err();
+    assert!(matches!(&error, BusError::Unavailable(text) if text.contains("was removed")), "{error}");
+    let error = bus.append_lane("lane".to_owned(), 1, vec![record("meanwhile")]).await.unwrap_err();
+    assert!(matches!(error, BusError::Unavailable(_)), "{error}");
+    // Another log is put in its place.
+    drop(EmbeddedBus::open(data.join("bus.db"), PARTITIONS).unwrap());
+    let error = bus.append(vec![record("meanwhile")]).await.unwrap_err();
+    assert!(matches!(&error, BusError::Unavailable(text) if text.contains("was replaced")), "{error}");
+    fs::remove_dir_all(&data).unwrap();
+    fs::rename(&moved, &data).unwrap();
+    assert_eq!(bus.append(vec![record("after")]).await.unwrap(), [first + 1]);
+    let values: Vec<_> = read_all(&*bus, P0, 0).await.into_iter().map(|record| record.value).collect();
+    assert_eq!(values, ["before", "after"]);
+}

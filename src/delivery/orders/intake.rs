@@ -104,7 +104,9 @@ impl Intake {
         let ends = futures_util::future::join_all(held.keys().map(|place| bus.bounds(*place))).await;
         let mut batch = Batch::default();
         for (row, bounds) in held.values().zip(ends) {
-            if bounds?.high <= row.next_offset {
+            let bounds = bounds?;
+            bounds.require(row.partition, row.next_offset)?;
+            if bounds.high <= row.next_offset {
                 continue;
             }
             let fetched = match bus.read(row.partition, row.next_offset, READ_BYTES_MAX).await {

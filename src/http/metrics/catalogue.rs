@@ -67,6 +67,8 @@ pub const FAMILIES: &[Family] = &[
     gauge("tillstream_dead_letters_open", "Dead letters on which nobody has decided."),
     counter("tillstream_dead_letters_total", "Dead letters written."),
     counter("tillstream_derived_events_total", "Events that plugins published."),
+    gauge("tillstream_disk_bytes", "Size of the disk that holds the embedded log (bus) or the SQLite store (store)."),
+    gauge("tillstream_disk_free_bytes", "Bytes of that disk that are free."),
     gauge("tillstream_dispatcher_breaker_open", "1 while calls to a remote system are paused since too many failed."),
     counter(
         "tillstream_dispatcher_calls_total",
@@ -132,6 +134,10 @@ pub const FAMILIES: &[Family] = &[
     ),
     counter("tillstream_store_removed_total", "Rows removed from the store since they had been kept long enough."),
     gauge("tillstream_uptime_seconds", "Since the process started."),
+    gauge(
+        "tillstream_wal_bytes",
+        "Size of the write-ahead log of the embedded log (bus) and of the SQLite store (store).",
+    ),
 ];
 
 /// The family of that name.

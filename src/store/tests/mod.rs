@@ -5,6 +5,7 @@ mod commits;
 mod deciding;
 mod delivery;
 mod expiry;
+mod files;
 mod opening;
 mod orders;
 mod reading;
