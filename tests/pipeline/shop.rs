@@ -17,8 +17,8 @@ use tillstream::time::Timestamp;
 
 use crate::support::database::Database;
 
-/// Longest wait for anything; an idle machine needs a small part of it.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longest wait for anything; an idle machine needs a small part of it, one with compilers beside it most of it.
+const PATIENCE: Duration = Duration::from_mins(5);
 /// `mysql`: shops have a database on the server that `TILLSTREAM_TEST_MYSQL` names instead of a file.
 const STORE: &str = "TILLSTREAM_TEST_STORE";
 const READ_BYTES: usize = 4 << 20;
