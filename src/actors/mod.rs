@@ -7,6 +7,7 @@
 
 pub mod entity;
 pub mod ingress;
+pub mod panics;
 pub mod plugin;
 pub mod shard;
 pub mod sources;

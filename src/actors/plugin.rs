@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::entity::{EntityOutcome, Failure, UnreadableState, Work};
-use super::{BatchInput, Group};
+use super::{BatchInput, Group, panics};
 use crate::bus::TopicPartition;
 use crate::effect::Effect;
 use crate::event::Scope;
@@ -261,7 +261,8 @@ impl<P: Plugin> State<P> {
             let Ok(mut done) = reply else {
                 // The entity's actor is gone, and with it a state that is not committed: the shard starts again.
                 let (_, scope, id) = task.name;
-                return Err(StoreError::Unavailable(format!("the actor of {}:{id} died", scope.as_str())));
+                let actor = format!("the actor of {}:{id}", scope.as_str());
+                return Err(StoreError::Unavailable(panics::why_gone(&actor)));
             };
             let before = self.entities.worked(&task.name, &done);
             let effects = done.effects.iter().filter(|effect| !matches!(effect, Effect::Log(_))).count();

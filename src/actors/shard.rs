@@ -18,6 +18,7 @@ use tokio::sync::{Notify, oneshot};
 pub use commit::{CommitReport, ShardFault};
 use state::ShardState;
 
+use super::panics::{LastWords, Witness};
 use super::sources::{Sources, Standing};
 use crate::bus::{Bus, Fetched, TopicPartition};
 use crate::control::Control;
@@ -104,13 +105,15 @@ pub struct Crash;
 pub struct Shard {
     /// None while a message is handled, and for good once one has failed: what was half done must never be built upon.
     state: Option<ShardState>,
+    /// Tells ingress, on another thread, what a panic said.
+    _witness: Witness,
 }
 
 impl Shard {
     /// A shard without partitions. Must be called on the arbiter that it will live on.
     #[must_use]
-    pub fn new(index: usize, context: ShardContext) -> Self {
-        Self { state: Some(ShardState::new(index, context)) }
+    pub fn new(index: usize, context: ShardContext, last_words: LastWords) -> Self {
+        Self { state: Some(ShardState::new(index, context)), _witness: Witness(last_words) }
     }
 
     /// Works on the state, one message after the other. After a fault everything that follows is refused: the batches that are

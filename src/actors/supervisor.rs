@@ -13,6 +13,7 @@ use actix::{
 };
 use futures_util::future::{LocalBoxFuture, join_all};
 
+use super::panics;
 use super::shard::Crash;
 use crate::status::Status;
 
@@ -94,7 +95,8 @@ struct Down {
 impl Supervisor {
     /// Watches nothing yet.
     #[must_use]
-    pub const fn new(status: Arc<Status>, crashes: Crashes) -> Self {
+    pub fn new(status: Arc<Status>, crashes: Crashes) -> Self {
+        panics::remember();
         Self { status, crashes, services: BTreeMap::new() }
     }
 
@@ -189,7 +191,7 @@ impl Drop for Watcher {
         let why = match self.why.take() {
             Some(Err(why)) => why,
             Some(Ok(())) => "finished".to_owned(),
-            None => "panicked; see the log".to_owned(),
+            None => panics::why_gone("it"),
         };
         self.supervisor.do_send(Down { name: std::mem::take(&mut self.name), why, finished });
     }
@@ -260,6 +262,8 @@ mod tests {
         assert!(crashes.crash("worker"));
         assert_eq!(is_running.recv().await, Some(3));
         assert_eq!((starts.load(Ordering::SeqCst), status.actor("worker").restarts.get()), (4, 3));
+        let why = status.actor("worker").last_error().expect("it was started again");
+        assert!(why.starts_with("it panicked: crashed on request (at "), "{why}");
     }
 
     /// An actor with something that goes when the actor goes.

@@ -7,6 +7,7 @@ use actix::{Actor, Addr, Arbiter};
 use futures_util::future::LocalBoxFuture;
 
 use super::lanes::Lanes;
+use crate::actors::panics::{self, LastWords};
 use crate::actors::shard::{ApplyBatch, CommitReport, Shard, ShardContext, ShardFault, Take};
 use crate::actors::supervisor::Crashes;
 use crate::bus::{Fetched, Topic, TopicPartition};
@@ -51,6 +52,8 @@ pub(super) struct Sent {
 struct ShardHandle {
     arbiter: Arbiter,
     actor: Option<Addr<Shard>>,
+    /// What the actor says if it panics.
+    last_words: LastWords,
     partitions: Vec<u32>,
     generation: u64,
     in_flight: usize,
@@ -74,6 +77,9 @@ pub(super) struct Shards {
     settings_moved: bool,
 }
 
+/// What a shard's actor is called where it says why it is gone.
+const SHARD: &str = "the shard's actor";
+
 fn name(shard: usize) -> String {
     format!("shard-{shard}")
 }
@@ -81,11 +87,13 @@ fn name(shard: usize) -> String {
 impl Shards {
     /// So many threads, none with a partition yet.
     pub(super) fn new(context: ShardContext, count: usize, crashes: Crashes) -> Self {
+        panics::remember();
         let shards = (0..count.max(1)).map(|index| {
             let _ = context.status.actor(&name(index));
             ShardHandle {
                 arbiter: Arbiter::new(),
                 actor: None,
+                last_words: LastWords::default(),
                 partitions: Vec::new(),
                 generation: 0,
                 in_flight: 0,
@@ -154,7 +162,10 @@ impl Shards {
             }
             handle.start_at = None;
             let context = self.context.clone();
-            let actor = Shard::start_in_arbiter(&handle.arbiter.handle(), move |_| Shard::new(index, context));
+            let last_words = LastWords::default();
+            handle.last_words = last_words.clone();
+            let start = move |_: &mut _| Shard::new(index, context, last_words);
+            let actor = Shard::start_in_arbiter(&handle.arbiter.handle(), start);
             self.crashes.register(&name(index), &actor.clone().recipient());
             let places = handle.partitions.iter();
             let partitions = places.flat_map(|&partition| {
@@ -169,7 +180,10 @@ impl Shards {
                     handle.actor = Some(actor);
                 }
                 Ok(Err(fault)) => self.restart(index, &fault.to_string(), lanes),
-                Err(error) => self.restart(index, &error.to_string(), lanes),
+                Err(_) => {
+                    let why = self.shards[index].last_words.why_gone(SHARD);
+                    self.restart(index, &why, lanes);
+                }
             }
         }
     }
@@ -241,10 +255,11 @@ impl Shards {
             single: first.filter(|_| records == 1),
         };
         let actor = handle.actor.clone().expect("asked for room before");
+        let last_words = handle.last_words.clone();
         let result = async move {
-            let failed = |error: &dyn std::fmt::Display| ShardFault::Failed(error.to_string());
-            let applied = actor.send(ApplyBatch { fetched }).await.map_err(|error| failed(&error))??;
-            applied.committed.await.map_err(|error| failed(&error))?
+            let gone = || ShardFault::Failed(last_words.why_gone(SHARD));
+            let applied = actor.send(ApplyBatch { fetched }).await.map_err(|_| gone())??;
+            applied.committed.await.map_err(|_| gone())?
         };
         (sent, Box::pin(result))
     }

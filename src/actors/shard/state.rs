@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::assemble::Assembly;
 use super::commit::{self, PreparedBatch, ShardFault, chunk_record};
 use super::{Applied, ShardContext, Take, external, resolve};
+use crate::actors::panics;
 use crate::actors::BatchInput;
 use crate::actors::plugin::{PluginActor, PluginBatch};
 use crate::actors::sources::Standing;
@@ -142,7 +143,7 @@ impl ShardState {
         if !input.clocks.is_empty() {
             let sends = self.plugins.iter().map(|plugin| plugin.send(PluginBatch(Arc::clone(&input))));
             for reply in join_all(sends).await {
-                let outcome = reply.map_err(|_| ShardFault::Failed("a plugin's actor died".to_owned()))??;
+                let outcome = reply.map_err(|_| ShardFault::Failed(panics::why_gone("a plugin's actor")))??;
                 assembly.add_plugin(&input, outcome);
             }
         }

@@ -58,7 +58,7 @@ async fn after_a_batch_that_could_not_be_applied_nothing_more_is() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db").display().to_string();
     let context = ShardContext::for_tests(&format!("sqlite:{path}"), PARTITIONS).await;
-    let shard = Shard::new(0, context.clone()).start();
+    let shard = Shard::new(0, context.clone(), LastWords::default()).start();
     let places: Vec<_> = (0..2).map(|partition| TopicPartition::new(Topic::Events, partition)).collect();
     shard.send(Take { partitions: places.clone(), quarantined: HashSet::new() }).await.unwrap().unwrap();
     let apply = async |fetched| -> Result<CommitReport, ShardFault> {
