@@ -17,6 +17,8 @@ mod moving;
 mod oracle;
 #[path = "kafka/outage.rs"]
 mod outage;
+#[path = "kafka/partitions.rs"]
+mod partitions;
 #[path = "pipeline/process.rs"]
 mod process;
 #[path = "kafka/refusals.rs"]

@@ -237,6 +237,11 @@ pub trait Bus: Send + Sync + 'static {
     /// Partitions of `pos.events` and of `pos.events.rekeyed`.
     fn partitions(&self) -> u32;
 
+    /// Partitions that somebody has added to `pos.events` beyond those that are configured; `None` if there are none.
+    fn surplus(&self) -> BoxFuture<'static, Result<Option<Surplus>, BusError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// A text that stays the same for the life of this log; a store remembers which bus it belongs to.
     fn identity(&self) -> String;
 
@@ -321,6 +326,33 @@ pub trait Bus: Send + Sync + 'static {
     fn tail(&self, topics: &[Topic]) -> Result<Option<Box<dyn Tail>>, BusError> {
         let _ = topics;
         Ok(None)
+    }
+}
+
+/// Partitions of `pos.events` that no process owns, since they lie beyond the configured ones.
+///
+/// The count of partitions in use never changes: the events of one terminal would stand on two of them. Senders that count all
+/// partitions put events there nevertheless.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Surplus {
+    /// Partitions that are configured: the first of the surplus has this number.
+    pub configured: u32,
+    /// Partitions that the topic has.
+    pub partitions: u32,
+    /// Records that stand on the surplus and that nobody reads.
+    pub records: i64,
+}
+
+impl std::fmt::Display for Surplus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { configured, partitions, records } = *self;
+        let last = partitions - 1;
+        write!(
+            f,
+            "pos.events has {partitions} partitions, but bus.partitions is {configured}. Nobody reads partitions {configured} to \
+             {last}; {records} records stand there. Senders that count all partitions put events there. See \"More partitions\" \
+             in docs/operations.md"
+        )
     }
 }
 

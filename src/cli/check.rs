@@ -162,7 +162,14 @@ async fn bus(config: &Config) -> Result<(String, Option<Arc<dyn Bus>>), String> 
     let bus = open_bus(config).await.map_err(|error| error.to_string())?;
     bus.try_rights().await.map_err(|error| error.to_string())?;
     let place = if embedded { config.bus.path.display().to_string() } else { config.bus.brokers.clone() };
-    let text = format!("{}, {place}: {} partitions", config.bus.kind.as_str(), bus.partitions());
+    let surplus = bus.surplus().await.map_err(|error| error.to_string())?;
+    if let Some(surplus) = surplus.filter(|surplus| surplus.records > 0) {
+        return Err(surplus.to_string());
+    }
+    let mut text = format!("{}, {place}: {} partitions", config.bus.kind.as_str(), bus.partitions());
+    if let Some(surplus) = surplus {
+        text = format!("{text}. {surplus}");
+    }
     Ok((text, Some(bus)))
 }
 

@@ -10,6 +10,7 @@ pub mod health;
 mod logging;
 pub mod migrate;
 pub mod plugins;
+pub mod repartition;
 pub mod rig;
 pub mod serve;
 mod server_args;
@@ -38,6 +39,7 @@ enum Command {
     Backup(backup::BackupArgs),
     Check(check::CheckArgs),
     Migrate(migrate::MigrateArgs),
+    Repartition(repartition::RepartitionArgs),
     Rig(rig::RigArgs),
     Serve(serve::ServeArgs),
     Health(health::HealthArgs),
@@ -71,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Backup(args) => backup::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Migrate(args) => migrate::run(&args),
+        Command::Repartition(args) => repartition::run(&args),
         Command::Rig(args) => rig::run(&args),
         Command::Tail(args) => tail::run(&args),
         Command::Plugins(args) => plugins::run(&args),

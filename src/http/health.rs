@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::{AppState, State};
-use crate::bus::{Topic, TopicPartition};
+use crate::bus::{Surplus, Topic, TopicPartition};
 use crate::config::Role;
 use crate::delivery::dispatcher::DispatcherFigures;
 use crate::delivery::relay::RelayFigures;
@@ -130,7 +130,10 @@ pub(super) async fn checks(state: &AppState) -> Vec<Check> {
         }
     };
     let store = timeout(PATIENCE, state.store.settings_epoch());
-    let (bus, store) = tokio::join!(bus, store);
+    let surplus = async {
+        if has(Role::Api) || has(Role::Processor) { timeout(PATIENCE, state.bus.surplus()).await.ok() } else { None }
+    };
+    let (bus, store, surplus) = tokio::join!(bus, store, surplus);
     let mut checks = Vec::new();
     checks.extend(bus.map(|result| {
         let check = Check::of("bus", "events wait until it is back: look at the brokers", result);
@@ -138,6 +141,10 @@ pub(super) async fn checks(state: &AppState) -> Vec<Check> {
     }));
     let check = Check::of("store", "nothing is lost meanwhile: look at the database", store.ok());
     checks.push(check.with_files(state.store.files()));
+    // Whether the bus answers at all, its own check says.
+    if let Some(Ok(Some(surplus))) = surplus {
+        checks.push(surplus_check(&surplus, has(Role::Processor)));
+    }
     let unready = state.status.unready();
     if has(Role::Processor) && unready.iter().all(|(part, _)| *part != "processor") {
         checks.push(Check::new("processor", Condition::Ok, None));
@@ -152,6 +159,12 @@ pub(super) async fn checks(state: &AppState) -> Vec<Check> {
     checks.extend(delivery.dispatcher.as_ref().map(|dispatcher| dispatcher_check(&dispatcher.figures())));
     checks.extend(actors_down(state));
     checks
+}
+
+/// Partitions that somebody added. What stands on them waits for a person; who only appends can go on.
+fn surplus_check(surplus: &Surplus, is_processor: bool) -> Check {
+    let condition = if is_processor && surplus.records > 0 { Condition::Failed } else { Condition::Degraded };
+    Check::new("partitions", condition, Some(surplus.to_string()))
 }
 
 fn relay_check(figures: &RelayFigures) -> Check {

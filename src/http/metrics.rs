@@ -150,6 +150,14 @@ async fn add_partitions(state: &AppState, figures: &mut Exposition) {
     }
 }
 
+/// Partitions that somebody added. While the bus is away these figures are left out.
+async fn add_surplus(state: &AppState, figures: &mut Exposition) {
+    let Ok(Ok(surplus)) = timeout(PATIENCE, state.bus.surplus()).await else { return };
+    let (partitions, records) = surplus.map_or((0, 0), |found| (found.partitions - found.configured, found.records));
+    figures.count("tillstream_bus_surplus_partitions", &[], partitions.into());
+    figures.number("tillstream_bus_surplus_records", &[], records);
+}
+
 async fn end_of(state: &AppState, place: TopicPartition) -> i64 {
     state.bus.bounds(place).await.map_or(0, |bounds| bounds.high)
 }
@@ -319,6 +327,7 @@ pub(super) async fn show(state: State, local: web::Data<Local>) -> HttpResponse 
     // One after the other: each is answered in a moment, or not before its patience is at an end.
     add_readiness(&state, &mut figures).await;
     add_partitions(&state, &mut figures).await;
+    add_surplus(&state, &mut figures).await;
     add_waiting(&state, &local.metrics, &mut figures).await;
     add_order_totals(&state, &local.orders, &mut figures);
     add_removed(&state, &mut figures);

@@ -15,9 +15,10 @@ use std::sync::Arc;
 use compact_str::CompactString;
 use smallvec::SmallVec;
 
+use crate::bus::Topic;
 use crate::bus::partitioner::partition_of;
 use crate::effect::Position;
-use crate::event::{Event, EventData, Scope};
+use crate::event::{Event, EventData, Scope, Source};
 use crate::time::Timestamp;
 
 /// An event at its place in the order in which plugins see it.
@@ -61,6 +62,24 @@ pub fn entity_partition(scope: Scope, entity: &str, partitions: u32) -> u32 {
     partition_of(&key, partitions)
 }
 
+/// The partition that owns a plugin's state, by the topic that feeds it. `None` for topics that feed no states.
+#[must_use]
+pub fn state_partition(topic: Topic, scope: &str, entity: &str, partitions: u32) -> Option<u32> {
+    match topic {
+        Topic::Events => Some(partition_of(entity.as_bytes(), partitions)),
+        Topic::Rekeyed => Some(entity_partition(Scope::from_name(scope)?, entity, partitions)),
+        _ => None,
+    }
+}
+
+/// The partition that owns the duplicate window of a source.
+#[must_use]
+pub fn window_partition(source: &str, partitions: u32) -> u32 {
+    let parsed = Source::new(source).ok();
+    let terminal = parsed.as_ref().and_then(Source::terminal_id);
+    partition_of(terminal.unwrap_or(source).as_bytes(), partitions)
+}
+
 /// The rekeyed partitions that need an event. Looks at the event alone, never at settings, so that every owner of a
 /// partition, a late one included, routes alike.
 pub fn routes(event: &Event, partitions: u32, mut each: impl FnMut(u32)) {
@@ -87,5 +106,23 @@ pub fn routes(event: &Event, partitions: u32, mut each: impl FnMut(u32)) {
         if let Some(entity) = event.entity(scope) {
             add(index, entity_partition(scope, entity, partitions));
         }
+    }
+}
+
+#[cfg(test)]
+mod owner_tests {
+    use super::*;
+
+    #[test]
+    fn states_and_windows_belong_where_events_lead_to_them() {
+        for partitions in [1, 8, 12, 100] {
+            let of_till = partition_of(b"T0007", partitions);
+            assert_eq!(state_partition(Topic::Events, "terminal", "T0007", partitions), Some(of_till));
+            assert_eq!(window_partition("/stores/S001/terminals/T0007", partitions), of_till);
+            let of_employee = entity_partition(Scope::Employee, "E7", partitions);
+            assert_eq!(state_partition(Topic::Rekeyed, "employee", "E7", partitions), Some(of_employee));
+        }
+        assert_eq!(window_partition("/my", 8), partition_of(b"/my", 8));
+        assert_eq!(state_partition(Topic::Plugins, "terminal", "T0007", 8), None);
     }
 }

@@ -25,7 +25,7 @@ use crate::time::Timestamp;
 /// How often a process tells of itself.
 const BEAT: Duration = Duration::from_secs(1);
 /// A process that was not heard of for so long is shown as gone.
-const GONE_AFTER: Duration = Duration::from_secs(10);
+pub const GONE_AFTER: Duration = Duration::from_secs(10);
 /// A process that was not heard of for so long is no longer shown.
 const FORGET_AFTER: Duration = Duration::from_mins(15);
 /// Longest part of the host's name in a process's id.

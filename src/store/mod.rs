@@ -32,6 +32,7 @@ mod outbox;
 mod processes;
 mod recommendations;
 mod records;
+mod repartition;
 mod schema;
 mod sessions;
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub use orders::*;
 pub use outbox::{LaneBacklog, lane};
 pub use processes::ProcessRow;
 pub use recommendations::RecommendationStat;
+pub use repartition::{BoundBus, Moved, Owners};
 pub use sessions::{SessionFilter, SessionGroup, SessionTotal};
 
 use crate::sqlite::{Checkpointer, Files};

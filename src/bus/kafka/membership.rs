@@ -63,6 +63,7 @@ impl Membership {
         let context = MemberContext {
             context: Context::new("member", &last_error),
             names: names.clone(),
+            partitions: options.partitions,
             processed,
             owned: Mutex::default(),
             committed: Mutex::default(),
@@ -129,6 +130,8 @@ fn run(
 struct MemberContext {
     context: Context,
     names: TopicNames,
+    /// Those that are configured; the group also hands out what was added to the topic later.
+    partitions: u32,
     processed: Processed,
     owned: Mutex<BTreeSet<u32>>,
     /// What the group has been told.
@@ -158,9 +161,11 @@ impl MemberContext {
         }
     }
 
-    fn partitions(tpl: &TopicPartitionList) -> Vec<u32> {
-        let mut partitions: Vec<_> =
-            tpl.elements().iter().filter_map(|element| u32::try_from(element.partition()).ok()).collect();
+    /// The configured partitions among these. The others belong to nobody, whoever the group gives them to.
+    fn configured(&self, tpl: &TopicPartitionList) -> Vec<u32> {
+        let elements = tpl.elements();
+        let numbers = elements.iter().filter_map(|element| u32::try_from(element.partition()).ok());
+        let mut partitions: Vec<_> = numbers.filter(|partition| *partition < self.partitions).collect();
         partitions.sort_unstable();
         partitions
     }
@@ -180,7 +185,7 @@ impl ClientContext for MemberContext {
 
 impl ConsumerContext for MemberContext {
     fn rebalance(&self, client: &BaseConsumer<Self>, kind: RDKafkaRespErr, tpl: &mut TopicPartitionList) {
-        let partitions = Self::partitions(tpl);
+        let partitions = self.configured(tpl);
         if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             // An explicit offset spares asking the group for one; nothing is read from there.
             let taken = tpl

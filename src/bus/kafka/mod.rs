@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{Bounds, Bus, BusError, Consumer, Fetched, InputTopic, NewRecord, Tail, Topic, TopicPartition};
+use super::{Bounds, Bus, BusError, Consumer, Fetched, InputTopic, NewRecord, Surplus, Tail, Topic, TopicPartition};
 use crate::time::Timestamp;
 use appender::Appender;
 use consumer::KafkaConsumer;
@@ -44,6 +44,9 @@ use topics::TopicNames;
 
 /// How long the brokers may take to say who they are.
 const CLUSTER_ID_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of added partitions that are read at once.
+const SURPLUS_BYTES: usize = 256 * 1024;
 
 /// The bus on Kafka.
 pub struct KafkaBus {
@@ -93,6 +96,14 @@ impl KafkaBus {
         Ok(Self { options, names, identity, appender, lanes, reader, processed: Processed::default() })
     }
 
+    /// Reads a partition that was added to `pos.events` beyond the configured ones, as [`Bus::read`] reads the others.
+    ///
+    /// # Errors
+    /// As [`Bus::read`].
+    pub async fn read_surplus(&self, partition: u32, offset: i64) -> Result<Fetched, BusError> {
+        self.reader.read(TopicPartition::new(Topic::Events, partition), offset, SURPLUS_BYTES).await
+    }
+
     fn check(&self, place: TopicPartition) -> Result<(), BusError> {
         let count = place.topic.partitions(self.options.partitions);
         if place.partition < count {
@@ -116,6 +127,10 @@ fn checked<T: Send + 'static>(
 impl Bus for KafkaBus {
     fn partitions(&self) -> u32 {
         self.options.partitions
+    }
+
+    fn surplus(&self) -> BoxFuture<'static, Result<Option<Surplus>, BusError>> {
+        Box::pin(self.reader.surplus(self.options.partitions))
     }
 
     /// The cluster's id and the topics' prefix.

@@ -16,8 +16,8 @@ use super::context::{Context, LastError};
 use super::error::{bus_error, is_unreadable, needs_a_person};
 use super::options::KafkaOptions;
 use super::records::{RecordCopier, number};
-use super::topics::TopicNames;
-use crate::bus::{Bounds, BusError, Fetched, Topic, TopicPartition};
+use super::topics::{TopicNames, partitions_of};
+use crate::bus::{Bounds, BusError, Fetched, Surplus, Topic, TopicPartition};
 use crate::time::Timestamp;
 
 /// How long the brokers may take for one question.
@@ -139,6 +139,27 @@ impl Reader {
     pub(super) fn bounds(&self, of: TopicPartition) -> impl Future<Output = Result<Bounds, BusError>> + Send + 'static {
         let (client, names, last_error) = (Arc::clone(&self.watermarks), self.names.clone(), self.last_error.clone());
         blocking(move || bounds(&client, &names, of, &last_error))
+    }
+
+    /// See [`crate::bus::Bus::surplus`].
+    pub(super) fn surplus(
+        &self,
+        configured: u32,
+    ) -> impl Future<Output = Result<Option<Surplus>, BusError>> + Send + 'static {
+        let (client, names, last_error) = (Arc::clone(&self.watermarks), self.names.clone(), self.last_error.clone());
+        blocking(move || {
+            let found = partitions_of(&client, names.get(Topic::Events), TIMEOUT, &last_error)?;
+            let partitions = u32::try_from(found.unwrap_or_default()).unwrap_or(u32::MAX);
+            if partitions <= configured {
+                return Ok(None);
+            }
+            let mut records = 0;
+            for partition in configured..partitions {
+                let bounds = bounds(&client, &names, TopicPartition::new(Topic::Events, partition), &last_error)?;
+                records += (bounds.high - bounds.low).max(0);
+            }
+            Ok(Some(Surplus { configured, partitions, records }))
+        })
     }
 
     /// See [`crate::bus::Bus::offset_at`].

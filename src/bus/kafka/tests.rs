@@ -12,7 +12,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::*;
 use crate::bus::suite::{PARTITIONS, bus_suite, read_all, record};
-use crate::bus::{ConsumerEvent, Topic};
+use crate::bus::{ConsumerEvent, Surplus, Topic};
 
 const P0: TopicPartition = TopicPartition::new(Topic::Events, 0);
 /// How long things may take on a machine that is busy with other tests.
@@ -95,12 +95,23 @@ async fn topics_are_made_with_the_settings_that_they_need() {
 }
 
 #[tokio::test]
-async fn a_topic_with_another_count_of_partitions_is_refused() {
+async fn a_topic_with_fewer_partitions_is_refused() {
     let Some(options) = options() else { return };
     create(&options, Topic::Rekeyed, 3, ("message.timestamp.type", "LogAppendTime")).await;
     let message = refusal(options.clone()).await;
     assert!(message.contains(&options.topic_name(Topic::Rekeyed)), "{message}");
     assert!(message.contains("has 3 partitions, but 4") && message.contains("bus.partitions = 3"), "{message}");
+}
+
+#[tokio::test]
+async fn partitions_beyond_the_configured_ones_belong_to_nobody_and_are_told_of() {
+    let Some(options) = options() else { return };
+    create(&options, Topic::Events, 6, ("message.timestamp.type", "LogAppendTime")).await;
+    let bus = KafkaBus::open(options).await.unwrap();
+    let mut member = bus.consumer().unwrap();
+    assert_eq!(assignment(&mut *member).await, ConsumerEvent::Assigned(vec![0, 1, 2, 3]));
+    assert_eq!(bus.surplus().await.unwrap(), Some(Surplus { configured: 4, partitions: 6, records: 0 }));
+    member.leave().await;
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ pub(super) fn ensure(
 ) -> Result<(), BusError> {
     let mut missing = Vec::new();
     for topic in Topic::ALL {
-        match partitions_of(client, names.get(topic), last_error)? {
+        match partitions_of(client, names.get(topic), TIMEOUT, last_error)? {
             None => missing.push(topic),
             Some(count) => check_count(options, names.get(topic), topic, count)?,
         }
@@ -103,13 +103,14 @@ pub(super) fn ensure(
 }
 
 /// How many partitions a topic has; `None` if it is not there.
-fn partitions_of(
+pub(super) fn partitions_of(
     client: &BaseConsumer<Context>,
     name: &str,
+    timeout: Duration,
     last_error: &LastError,
 ) -> Result<Option<usize>, BusError> {
     let doing = format!("looking for topic {name}");
-    let metadata = client.fetch_metadata(Some(name), TIMEOUT).map_err(|error| bus_error(&doing, &error, last_error))?;
+    let metadata = client.fetch_metadata(Some(name), timeout).map_err(|error| bus_error(&doing, &error, last_error))?;
     let Some(topic) = metadata.topics().iter().find(|topic| topic.name() == name) else {
         return Ok(None);
     };
@@ -120,12 +121,24 @@ fn partitions_of(
     }
 }
 
+/// Fewer partitions than configured are refused. More are let be: somebody has added them while the topic was in use, and what
+/// stands on the configured ones must still be processed. [`super::KafkaBus`] tells of the surplus.
 fn check_count(options: &KafkaOptions, name: &str, topic: Topic, count: usize) -> Result<(), BusError> {
     let wanted = topic.partitions(options.partitions);
+    let is_single = topic.partitions(2) == 1;
     if u32::try_from(count) == Ok(wanted) {
         return Ok(());
     }
-    let advice = if topic.partitions(2) == 1 {
+    if count > wanted as usize && !is_single {
+        tracing::warn!(
+            topic = name,
+            count,
+            configured = wanted,
+            "the topic has more partitions than bus.partitions; nobody reads the others"
+        );
+        return Ok(());
+    }
+    let advice = if is_single {
         format!(
             "delete the topic so that it is created anew, or choose another bus.topicPrefix than \"{}\"",
             options.topic_prefix
@@ -186,7 +199,7 @@ pub(super) fn ensure_input(
     let topic = Topic::Input(input);
     let (name, state) = (names.get(topic), names.state_of(input));
     let (has_input, state_count) =
-        (partitions_of(client, name, last_error)?, partitions_of(client, &state, last_error)?);
+        (partitions_of(client, name, TIMEOUT, last_error)?, partitions_of(client, &state, TIMEOUT, last_error)?);
     for (name, count) in [(name, has_input), (state.as_str(), state_count)] {
         count.map_or(Ok(()), |count| check_count(options, name, topic, count))?;
     }
@@ -244,7 +257,7 @@ fn await_topics(
     for &topic in topics {
         let name = names.get(topic);
         loop {
-            if let Some(count) = partitions_of(client, name, last_error)?.filter(|count| *count > 0) {
+            if let Some(count) = partitions_of(client, name, TIMEOUT, last_error)?.filter(|count| *count > 0) {
                 check_count(options, name, topic, count)?;
                 if has_leaders(client, name, topic.partitions(options.partitions)) {
                     break;

@@ -58,6 +58,8 @@ pub const FAMILIES: &[Family] = &[
     counter("tillstream_actor_restarts_total", "Times that a long-lived actor was started again."),
     gauge("tillstream_alerts_new", "Fraud alerts that nobody has looked at."),
     gauge("tillstream_bus_partitions", "Partitions of pos.events on the bus, whoever owns them."),
+    gauge("tillstream_bus_surplus_partitions", "Partitions of pos.events beyond bus.partitions, which nobody reads."),
+    gauge("tillstream_bus_surplus_records", "Records on partitions of pos.events that nobody reads."),
     gauge("tillstream_build_info", "Always 1; the labels name version, bus, store and roles."),
     histogram(
         "tillstream_commit_duration_seconds",
