@@ -189,7 +189,8 @@ async fn rig(rate: f64, bus: &Arc<dyn Bus>, store: &Store) -> anyhow::Result<Rig
     }
     for (partition, sources) in (0..).zip(sources) {
         for row in store.load_windows(partition, sources).await? {
-            highest.insert(row.source, Window::decode(&row.window).map_or(0, |window| window.highest()));
+            highest
+                .insert(row.source, Window::decode(&row.window, Timestamp::MAX).map_or(0, |window| window.highest()));
         }
     }
     rig.resume(|source| highest.get(source).copied().unwrap_or(0));

@@ -4,6 +4,7 @@
 //! mode (`ce_*` headers). Either way the event keeps the bytes of its structured form, so unknown types and unknown
 //! keys are passed on as they came.
 
+mod content;
 mod data;
 mod derived;
 mod one_pass;

@@ -115,6 +115,7 @@ fn status(name: &str) -> Option<DeadLetterStatus> {
         ("status" = inline(Option<DeadLetterStatus>), Query, description = "Where it stands"),
         ("reason" = Option<String>, Query, description = "Machine-readable reason"),
         ("plugin" = Option<String>, Query, description = "The plugin that failed"),
+        ("terminal" = Option<String>, Query, description = "The terminal that the message is about"),
         ("from" = inline(Option<WhenText>), Query, description = "Found at or after: RFC 3339, or a business day"),
         ("to" = inline(Option<WhenText>), Query, description = "Found before: RFC 3339, or a business day"),
         ("limit" = Option<u16>, Query, description = "Items of a page", minimum = 1, maximum = 1000),
@@ -123,11 +124,12 @@ fn status(name: &str) -> Option<DeadLetterStatus> {
     responses((status = 200, description = "A page of dead letters", body = List<DeadLetterView>))
 )]
 pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
-    let params = Params::read(&request, &["status", "reason", "plugin", "from", "to", "limit", "cursor"])?;
+    let params = Params::read(&request, &["status", "reason", "plugin", "terminal", "from", "to", "limit", "cursor"])?;
     let filter = DeadLetterFilter {
         status: params.parsed("status", "must be open, replayed or discarded", status)?,
         reason: params.text("reason")?,
         plugin: params.text("plugin")?,
+        terminal: params.text("terminal")?,
         from: params.when("from")?.map(|when| state.begin_of(when)),
         to: params.when("to")?.map(|when| state.end_before(when)),
     };
@@ -172,6 +174,8 @@ pub(super) struct Selection {
     reason: Option<String>,
     /// Those of this plugin.
     plugin: Option<String>,
+    /// Those about this terminal.
+    terminal: Option<String>,
 }
 
 impl Selection {
@@ -179,16 +183,18 @@ impl Selection {
         let wrong = |field: &str, message: &str| {
             Problem::unprocessable(vec![ProblemField { field: field.to_owned(), message: message.to_owned() }])
         };
-        let has_filter = self.status.is_some() || self.reason.is_some() || self.plugin.is_some();
+        let filters = [&self.status, &self.reason, &self.plugin, &self.terminal];
+        let has_filter = filters.into_iter().any(Option::is_some);
         match self.ids {
-            Some(_) if has_filter => Err(wrong("ids", "goes without status, reason and plugin")),
+            Some(_) if has_filter => Err(wrong("ids", "goes without status, reason, plugin and terminal")),
             Some(ids) => Ok(DeadLetterSelection::Ids(ids)),
-            None if !has_filter => Err(wrong("ids", "is missing; give ids, or status, reason or plugin")),
+            None if !has_filter => Err(wrong("ids", "is missing; give ids, or status, reason, plugin or terminal")),
             None => match self.status.as_deref() {
                 None | Some("open") => Ok(DeadLetterSelection::Filter(DeadLetterFilter {
                     status: Some(DeadLetterStatus::Open),
                     reason: self.reason,
                     plugin: self.plugin,
+                    terminal: self.terminal,
                     ..DeadLetterFilter::default()
                 })),
                 Some(_) => Err(wrong("status", "must be open: others have been decided on")),

@@ -1,17 +1,22 @@
-//! What has been seen before: per partition and source a window over the last sequences, or over recent ids.
+//! What has been seen before: per partition and source a window over the last sequences, and a list of recent ids.
 //!
-//! The pair (source, id) decides what is a duplicate; the sequence only makes the question cheap. A window is part of
-//! the commit, so after a crash it stands exactly where the offsets stand.
+//! The pair (source, id) decides what is known; its content says whether what is known comes again, or another event has
+//! its id. The sequence says how far back a window reaches. The rules are in docs/duplicates.md. A window is part of the
+//! commit, so after a crash it stands exactly where the offsets stand.
+
+mod sighting;
+mod stored;
 
 use std::collections::VecDeque;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use sighting::{Filter, Sighting};
 
+use super::source::AHEAD_OF_BUS_MS;
 use crate::time::Timestamp;
 
-/// How many sequences back a source may repeat or deliver late.
+/// How many sequences back a source may repeat or deliver late, and how far it may jump ahead at once.
 pub const SEQUENCES: u64 = 1024;
-/// How many ids are remembered of a source that sends no sequence.
+/// How many ids are remembered of events that have no place in the window.
 pub const RECENT_IDS_MAX: usize = 1024;
 
 /// What the window says of an event.
@@ -24,38 +29,66 @@ pub enum Verdict {
     },
     /// Seen before: drop it.
     Duplicate,
+    /// Another event had this id.
+    IdConflict,
     /// Another event had this sequence.
     SequenceConflict,
-    /// So far back, and not newer, that nobody can tell whether it was seen.
+    /// So far back, and not later, that nobody can tell whether it was seen.
     BelowWindow,
 }
 
+/// An event as it arrives at its window.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// The event's id.
+    pub id: &'a str,
+    /// Its sequence, if it has one.
+    pub sequence: Option<u64>,
+    /// The hash of its content.
+    pub content: u64,
+    /// The event's own time.
+    pub time: Timestamp,
+    /// When the bus received it.
+    pub received: Timestamp,
+}
+
+/// A jump that nothing has confirmed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Jump {
+    sequence: u64,
+    seen: Sighting,
+}
+
 /// The memory of one source.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     /// Highest sequence seen; 0 before the first.
     highest: u64,
-    /// Highest event time seen with a sequence.
-    highest_time: Timestamp,
-    /// Hashes of the ids of sequences `highest - len + 1 ..= highest`; 0 = not seen.
-    slots: VecDeque<u32>,
-    /// Hashes of the last ids that came without a sequence.
+    /// Highest time seen, each bounded by what the bus saw.
+    time: Timestamp,
+    /// Highest time seen as events say it.
+    claimed_time: Timestamp,
+    /// Sequences `highest - len + 1 ..= highest`; 0 = not seen.
+    slots: VecDeque<u64>,
+    /// Events that have no slot: they came without a sequence, or far ahead, or before the counter began anew.
     recent: VecDeque<u64>,
+    /// The last event, if it was too far ahead to move the window.
+    jump: Option<Jump>,
+    filter: Filter,
 }
 
-fn hash_id(id: &str) -> u64 {
-    // FNV-1a: stored hashes must stay the same across versions of this program and of its libraries.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in id.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            highest: 0,
+            time: Timestamp::MIN,
+            claimed_time: Timestamp::MIN,
+            slots: VecDeque::new(),
+            recent: VecDeque::new(),
+            jump: None,
+            filter: Filter::default(),
+        }
     }
-    hash ^ (hash >> 32)
-}
-
-/// The 32-bit hash of a sequence's slot; never 0, which means empty.
-#[expect(clippy::cast_possible_truncation, reason = "the low half is wanted")]
-fn slot_hash(id: &str) -> u32 {
-    (hash_id(id) as u32).max(1)
 }
 
 impl Window {
@@ -65,161 +98,157 @@ impl Window {
         self.highest
     }
 
-    /// Decides on an event and remembers it.
-    pub fn admit(&mut self, sequence: Option<u64>, id: &str, time: Timestamp) -> Verdict {
-        match sequence {
-            Some(sequence) => self.admit_sequence(sequence, slot_hash(id), time),
-            None => self.admit_id(hash_id(id)),
+    /// Decides on an event and remembers it if it is new.
+    pub fn admit(&mut self, arrival: &Arrival<'_>) -> Verdict {
+        let seen = Sighting::new(arrival.id, arrival.content);
+        if let Some(known) = self.known(arrival.sequence, seen) {
+            return if known.has_content_of(seen) { Verdict::Duplicate } else { Verdict::IdConflict };
         }
+        let verdict = if let Some(sequence) = arrival.sequence {
+            self.admit_sequence(sequence, seen, self.is_later(arrival))
+        } else {
+            self.remember(seen);
+            Verdict::New { gap: 0 }
+        };
+        if matches!(verdict, Verdict::New { .. }) {
+            self.filter.add(seen);
+            self.time = self.time.max(bounded(arrival));
+            self.claimed_time = self.claimed_time.max(arrival.time);
+        }
+        verdict
     }
 
-    fn admit_id(&mut self, hash: u64) -> Verdict {
-        if self.recent.contains(&hash) {
-            return Verdict::Duplicate;
+    /// What was seen under this id.
+    fn known(&mut self, sequence: Option<u64>, seen: Sighting) -> Option<Sighting> {
+        // A repetition nearly always has the sequence that it had before.
+        let own = sequence.and_then(|sequence| self.slot(sequence)).filter(|slot| slot.has_id_of(seen));
+        if own.is_some() {
+            return own;
         }
-        if self.recent.len() == RECENT_IDS_MAX {
-            self.recent.pop_front();
+        let all = || self.slots.iter().chain(&self.recent).filter_map(|bits| Sighting::from_bits(*bits));
+        if !self.filter.may_hold(seen, self.slots.len() + self.recent.len(), all()) {
+            return None;
         }
-        self.recent.push_back(hash);
-        Verdict::New { gap: 0 }
+        all().find(|known| known.is_whole() && known.has_id_of(seen))
     }
 
-    fn admit_sequence(&mut self, sequence: u64, hash: u32, time: Timestamp) -> Verdict {
-        if sequence > self.highest {
+    /// What was seen under this sequence.
+    fn slot(&self, sequence: u64) -> Option<Sighting> {
+        let back = usize::try_from(self.highest.checked_sub(sequence)?).ok()?;
+        let index = self.slots.len().checked_sub(back + 1)?;
+        Sighting::from_bits(self.slots[index])
+    }
+
+    /// True if the event is later than everything seen, so that it cannot be one of those that were forgotten.
+    fn is_later(&self, arrival: &Arrival<'_>) -> bool {
+        let is_ahead = arrival.time > bounded(arrival);
+        arrival.time > self.claimed_time || (!is_ahead && arrival.time > self.time)
+    }
+
+    fn admit_sequence(&mut self, sequence: u64, seen: Sighting, is_later: bool) -> Verdict {
+        if self.highest == 0 {
             // A source seen for the first time may well begin in the middle: that is no gap.
-            let skipped = if self.highest == 0 { 0 } else { sequence - self.highest - 1 };
-            for _ in 0..skipped.min(SEQUENCES) {
-                self.push(0);
+            self.begin(sequence, seen);
+            return Verdict::New { gap: 0 };
+        }
+        if sequence > self.highest {
+            if sequence - self.highest > SEQUENCES {
+                return self.admit_jump(sequence, seen);
             }
-            self.push(hash);
-            self.highest = sequence;
-            self.highest_time = self.highest_time.max(time);
-            return Verdict::New { gap: skipped };
+            self.jump = None;
+            return self.admit_next(sequence, seen);
         }
         let back = self.highest - sequence;
         if back >= SEQUENCES {
-            if time > self.highest_time {
-                *self = Self { recent: std::mem::take(&mut self.recent), ..Self::default() };
-                return self.admit_sequence(sequence, hash, time);
+            if !is_later {
+                return Verdict::BelowWindow;
             }
-            return Verdict::BelowWindow;
+            self.begin(sequence, seen);
+            return Verdict::New { gap: 0 };
         }
-        // What lies before the first sequence ever seen of this source is an empty slot.
-        while self.slots.len() as u64 <= back {
-            self.slots.push_front(0);
+        if self.slot(sequence).is_none() {
+            self.fill(back, seen);
+            return Verdict::New { gap: 0 };
         }
-        let index = self.slots.len() - 1 - usize::try_from(back).expect("below 1024");
-        match self.slots[index] {
-            0 => {
-                self.slots[index] = hash;
-                self.highest_time = self.highest_time.max(time);
-                Verdict::New { gap: 0 }
-            }
-            seen if seen == hash => Verdict::Duplicate,
-            _ => Verdict::SequenceConflict,
+        if back > 0 && is_later {
+            self.begin(sequence, seen);
+            return Verdict::New { gap: 0 };
         }
+        Verdict::SequenceConflict
     }
 
-    fn push(&mut self, hash: u32) {
+    /// A sequence within reach of the highest.
+    fn admit_next(&mut self, sequence: u64, seen: Sighting) -> Verdict {
+        let skipped = sequence - self.highest - 1;
+        for _ in 0..skipped {
+            self.push(0);
+        }
+        self.push(seen.bits());
+        self.highest = sequence;
+        Verdict::New { gap: skipped }
+    }
+
+    /// A sequence that would leave nothing of the window. The first one of its kind moves nothing: it may be a fault, which
+    /// must not cost what follows. The next one close to it shows that the source goes on from there.
+    fn admit_jump(&mut self, sequence: u64, seen: Sighting) -> Verdict {
+        let is_close = |jump: &Jump| (1..SEQUENCES).contains(&jump.sequence.abs_diff(sequence));
+        if let Some(jump) = self.jump.filter(is_close) {
+            let between = jump.sequence.abs_diff(sequence) - 1;
+            let gap = jump.sequence.min(sequence) - self.highest - 1 + between;
+            self.begin(jump.sequence, jump.seen);
+            if sequence > jump.sequence {
+                self.admit_next(sequence, seen);
+            } else {
+                self.fill(jump.sequence - sequence, seen);
+            }
+            return Verdict::New { gap };
+        }
+        self.remember(seen);
+        self.jump = Some(Jump { sequence, seen });
+        Verdict::New { gap: 0 }
+    }
+
+    /// The source counts from here on. What it sent before is known by its ids.
+    fn begin(&mut self, sequence: u64, seen: Sighting) {
+        let before = std::mem::take(&mut self.slots);
+        for sighting in before.into_iter().filter_map(Sighting::from_bits).filter(|known| known.is_whole()) {
+            self.remember(sighting);
+        }
+        self.jump = None;
+        self.highest = sequence;
+        self.push(seen.bits());
+    }
+
+    /// Fills the slot so far back, which is empty.
+    fn fill(&mut self, back: u64, seen: Sighting) {
+        let back = usize::try_from(back).expect("below 1024");
+        // What lies before the first sequence ever seen of this source is an empty slot.
+        while self.slots.len() <= back {
+            self.slots.push_front(0);
+        }
+        let index = self.slots.len() - 1 - back;
+        self.slots[index] = seen.bits();
+    }
+
+    fn push(&mut self, slot: u64) {
         if self.slots.len() as u64 == SEQUENCES {
             self.slots.pop_front();
         }
-        self.slots.push_back(hash);
+        self.slots.push_back(slot);
     }
 
-    /// The window as bytes for the store.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(24 + self.slots.len() * 4 + self.recent.len() * 8);
-        bytes.put_u64_le(self.highest);
-        bytes.put_i64_le(self.highest_time.as_millis());
-        bytes.put_u16_le(u16::try_from(self.slots.len()).expect("at most 1024"));
-        for slot in &self.slots {
-            bytes.put_u32_le(*slot);
+    fn remember(&mut self, seen: Sighting) {
+        if self.recent.len() == RECENT_IDS_MAX {
+            self.recent.pop_front();
         }
-        for id in &self.recent {
-            bytes.put_u64_le(*id);
-        }
-        bytes.freeze()
+        self.recent.push_back(seen.bits());
     }
+}
 
-    /// Reads what [`Window::encode`] wrote; `None` if these are other bytes.
-    #[must_use]
-    pub fn decode(mut bytes: &[u8]) -> Option<Self> {
-        let highest = bytes.try_get_u64_le().ok()?;
-        let highest_time = Timestamp::from_millis(bytes.try_get_i64_le().ok()?);
-        let count = usize::from(bytes.try_get_u16_le().ok()?);
-        if bytes.len() < count * 4 || !(bytes.len() - count * 4).is_multiple_of(8) {
-            return None;
-        }
-        let slots = (0..count).map(|_| bytes.get_u32_le()).collect();
-        let mut recent = VecDeque::with_capacity(bytes.len() / 8);
-        while bytes.has_remaining() {
-            recent.push_back(bytes.get_u64_le());
-        }
-        Some(Self { highest, highest_time, slots, recent })
-    }
+/// The event's time, but no later than the bus can have seen it.
+fn bounded(arrival: &Arrival<'_>) -> Timestamp {
+    arrival.time.min(arrival.received.plus_millis(AHEAD_OF_BUS_MS))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::HashMap;
-
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_millis(seconds * 1000)
-    }
-
-    #[test]
-    fn a_repeat_is_dropped_and_a_late_one_fills_its_gap() {
-        let mut window = Window::default();
-        assert_eq!(window.admit(Some(1), "a", at(1)), Verdict::New { gap: 0 });
-        assert_eq!(window.admit(Some(4), "d", at(4)), Verdict::New { gap: 2 });
-        assert_eq!(window.admit(Some(2), "b", at(2)), Verdict::New { gap: 0 });
-        assert_eq!(window.admit(Some(2), "b", at(2)), Verdict::Duplicate);
-        assert_eq!(window.admit(Some(4), "d", at(4)), Verdict::Duplicate);
-        assert_eq!(window.admit(Some(4), "x", at(5)), Verdict::SequenceConflict);
-    }
-
-    #[test]
-    fn a_counter_that_restarts_begins_a_new_window_and_old_ones_are_refused() {
-        let mut window = Window::default();
-        window.admit(Some(5000), "a", at(100));
-        assert_eq!(window.admit(Some(1), "old", at(50)), Verdict::BelowWindow);
-        assert_eq!(window.admit(Some(1), "new", at(200)), Verdict::New { gap: 0 });
-        assert_eq!(window.admit(Some(2), "next", at(201)), Verdict::New { gap: 0 });
-        assert_eq!(window.admit(Some(1), "new", at(200)), Verdict::Duplicate);
-    }
-
-    #[test]
-    fn a_source_first_seen_in_the_middle_may_still_deliver_what_came_before() {
-        let mut window = Window::default();
-        assert_eq!(window.admit(Some(10), "j", at(10)), Verdict::New { gap: 0 });
-        assert_eq!(window.admit(Some(9), "i", at(9)), Verdict::New { gap: 0 });
-        assert_eq!(window.admit(Some(9), "i", at(9)), Verdict::Duplicate);
-    }
-
-    #[test]
-    fn without_a_sequence_recent_ids_decide() {
-        let mut window = Window::default();
-        assert_eq!(window.admit(None, "a", at(1)), Verdict::New { gap: 0 });
-        assert_eq!(window.admit(None, "a", at(1)), Verdict::Duplicate);
-        assert_eq!(window.admit(None, "b", at(1)), Verdict::New { gap: 0 });
-    }
-
-    proptest! {
-        #[test]
-        fn within_the_window_each_sequence_is_new_exactly_once(steps in prop::collection::vec(1_u64..900, 1..300)) {
-            let mut window = Window::default();
-            let mut seen: HashMap<u64, bool> = HashMap::new();
-            for (index, sequence) in steps.into_iter().enumerate() {
-                let verdict = window.admit(Some(sequence), &format!("id-{sequence}"), at(i64::try_from(index).unwrap()));
-                let repeated = seen.insert(sequence, true).is_some();
-                prop_assert_eq!(verdict == Verdict::Duplicate, repeated);
-                let stored = window.encode();
-                prop_assert_eq!(Window::decode(&stored), Some(window.clone()));
-            }
-        }
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ use compact_str::CompactString;
 use rustc_hash::FxHashMap;
 
 use super::chunk::{CHUNK_BYTES_MAX, Chunk, ChunkEvent};
-use super::duplicates::{Verdict, Window};
+use super::duplicates::{Arrival, Verdict, Window};
 use super::recent::RecentEvent;
 use super::{Addressee, Placed, routes};
 use crate::bus::partitioner::partition_of;
@@ -23,7 +23,7 @@ use crate::store::model::{DeadLetter, WindowRow};
 use crate::time::Timestamp;
 
 /// An event cannot move the clock further than this beyond the time at which the bus received it.
-const AHEAD_OF_BUS_MS: i64 = 2000;
+pub(super) const AHEAD_OF_BUS_MS: i64 = 2000;
 
 /// A record that has been looked at once.
 #[derive(Debug)]
@@ -196,7 +196,7 @@ impl SourcePartition {
             self.windows.insert(CompactString::new(source), held);
         }
         for row in rows {
-            let Some(window) = Window::decode(&row.window) else {
+            let Some(window) = Window::decode(&row.window, self.clock) else {
                 return Some(row.source);
             };
             let held = HeldWindow { window, used: self.batch, changed: false };
@@ -303,7 +303,14 @@ impl SourcePartition {
         if has_window(&event) {
             let held = self.windows.get_mut(event.source.as_str()).expect("windows are loaded before");
             held.used = self.batch;
-            match held.window.admit(event.sequence, &event.id, event.time) {
+            let arrival = Arrival {
+                id: event.id.as_str(),
+                sequence: event.sequence,
+                content: event.content_hash(),
+                time: event.time,
+                received: record.timestamp,
+            };
+            match held.window.admit(&arrival) {
                 Verdict::New { gap } => {
                     held.changed = true;
                     outcome.gaps += gap;
@@ -416,20 +423,33 @@ impl SourcePartition {
 
     fn refused(&self, record: &Record, event: &Event, verdict: Verdict) -> DeadLetter {
         let sequence = event.sequence.unwrap_or_default();
-        let (reason, message) = match verdict {
+        let (reason, field, message) = match verdict {
+            Verdict::IdConflict => (
+                "id_conflict",
+                "id",
+                format!(
+                    "another event of {} with this id and other content was applied before; discard this one, or replay it if \
+                     both are real, and make the terminal give each event an id of its own",
+                    event.source
+                ),
+            ),
             Verdict::SequenceConflict => (
                 "sequence_conflict",
+                "sequence",
                 format!("another event of {} has sequence {sequence}; replay it if both are real", event.source),
             ),
             _ => (
                 "below_window",
+                "sequence",
                 format!(
                     "sequence {sequence} of {} is too far back to tell whether it was seen; replay it if it was not",
                     event.source
                 ),
             ),
         };
-        self.dead_letter(record, (reason, Some("sequence".to_owned()), message))
+        let letter = self.dead_letter(record, (reason, Some(field.to_owned()), message));
+        // A till's own letters are found by its id, whatever key it gave its records.
+        DeadLetter { key: Some(Bytes::copy_from_slice(event.key().as_bytes())), ..letter }
     }
 
     fn invalid(&self, record: &Record, error: &EventError) -> DeadLetter {

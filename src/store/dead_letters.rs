@@ -45,6 +45,8 @@ pub struct DeadLetterFilter {
     pub reason: Option<String>,
     /// The plugin that failed.
     pub plugin: Option<String>,
+    /// Those about this terminal: the key of their records.
+    pub terminal: Option<String>,
     /// Found at or after this time.
     pub from: Option<Timestamp>,
     /// Found before this time.
@@ -203,6 +205,9 @@ queries! {
         }
         if let Some(plugin) = &filter.plugin {
             query = query.filter(dead_letters::plugin.eq(plugin));
+        }
+        if let Some(terminal) = &filter.terminal {
+            query = query.filter(dead_letters::key.eq(terminal.as_bytes()));
         }
         if let Some(from) = filter.from {
             query = query.filter(dead_letters::at.ge(from.as_millis()));

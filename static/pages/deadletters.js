@@ -39,8 +39,8 @@ function Detail({ letter, act, onClose }) {
 }
 
 export default function DeadLetters({ query }) {
-  const { status = 'open', reason = '', plugin = '' } = query;
-  const filter = { status: status === 'all' ? '' : status, reason, plugin };
+  const { status = 'open', reason = '', plugin = '', terminal = '' } = query;
+  const filter = { status: status === 'all' ? '' : status, reason, plugin, terminal };
   const list = useList('/api/deadletters', { ...filter, limit: 50 }, { pollMs: 5000 });
   const { data: plugins } = useResource('/api/plugins');
   const [picked, setPicked] = useState(null);
@@ -49,7 +49,7 @@ export default function DeadLetters({ query }) {
   useEffect(() => { if (linked) setPicked(linked); }, [linked]);
   const [chosen, setChosen] = useState(new Set());
   const [busy, setBusy] = useState(false);
-  useEffect(() => setChosen(new Set()), [status, reason, plugin]);
+  useEffect(() => setChosen(new Set()), [status, reason, plugin, terminal]);
   const letter = picked && (list.items.find((one) => one.id === picked.id) ?? picked);
   const open = list.items.filter((one) => one.status === 'open');
   const selected = open.filter((one) => chosen.has(one.id));
@@ -77,10 +77,10 @@ export default function DeadLetters({ query }) {
     if (await ask({ title: `${WORDS[action].verb} ${letters(ids.length)}?`, text: WORDS[action].what, action: WORDS[action].verb, danger: action === 'discard' })) await bulk(action, { ids });
   };
   const actAll = async (action) => {
-    const which = [reason && `reason “${reason}”`, plugin && `plugin “${plugin}”`].filter(Boolean).join(' and ');
+    const which = [reason && `reason “${reason}”`, plugin && `plugin “${plugin}”`, terminal && `terminal “${terminal}”`].filter(Boolean).join(' and ');
     const text = `Every open dead letter${which ? ` with ${which}` : ''}, also those further down the list. ${WORDS[action].what}`;
     if (await ask({ title: `${WORDS[action].verb} all${which ? ' of this filter' : ''}?`, text, action: `${WORDS[action].verb} all`, danger: action === 'discard' })) {
-      await bulk(action, { status: 'open', ...(reason ? { reason } : {}), ...(plugin ? { plugin } : {}) });
+      await bulk(action, { status: 'open', ...(reason ? { reason } : {}), ...(plugin ? { plugin } : {}), ...(terminal ? { terminal } : {}) });
     }
   };
   const flip = (id) => setChosen((old) => {
@@ -97,9 +97,10 @@ export default function DeadLetters({ query }) {
       <${Filter} label="Reason" value=${reason} list="reasons" placeholder="all" onChange=${(value) => setQuery({ reason: value })} />
       <datalist id="reasons">${reasons.map((one) => html`<option key=${one} value=${one} />`)}</datalist>
       <${Filter} label="Plugin" value=${plugin} options=${[{ value: '', label: 'all' }, ...names]} onChange=${(value) => setQuery({ plugin: value })} />
+      <${Filter} label="Terminal" value=${terminal} placeholder="all" onChange=${(value) => setQuery({ terminal: value })} />
     </div>
     <${ProblemBox} problem=${list.error} retry=${list.reload} />
-    ${!list.loading && !list.error && list.items.length === 0 ? html`<${Empty} title="No dead letters">${status === 'open' && !reason && !plugin ? 'Everything was processed and delivered.' : 'None with these filters.'}<//>` : html`<div class=${letter ? 'split with-detail' : 'split'}>
+    ${!list.loading && !list.error && list.items.length === 0 ? html`<${Empty} title="No dead letters">${status === 'open' && !reason && !plugin && !terminal ? 'Everything was processed and delivered.' : 'None with these filters.'}<//>` : html`<div class=${letter ? 'split with-detail' : 'split'}>
       <div class="card table-card">
         ${open.length > 0 && html`<div class="bulk" role="group" aria-label="Many at once"><span class="grow" aria-live="polite">${selected.length ? `${count(selected.length)} selected` : 'Select some, or take all of this filter'}</span>
           ${selected.length > 0

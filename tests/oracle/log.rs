@@ -63,7 +63,7 @@ impl Log {
                     continue;
                 }
             };
-            let reason = match windows.entry(event.source.clone()).or_default().judge(&event) {
+            let reason = match windows.entry(event.source.clone()).or_default().judge(&event, received) {
                 Verdict::New => {
                     event.partition = partition_of(&event.terminal, partitions);
                     // Only the order of offsets within a partition matters, and that is stream order.
@@ -79,6 +79,7 @@ impl Log {
                     log.duplicates += 1;
                     continue;
                 }
+                Verdict::IdConflict => "id_conflict",
                 Verdict::SequenceConflict => "sequence_conflict",
                 Verdict::BelowWindow => "below_window",
             };
