@@ -2,10 +2,14 @@
 
 #[path = "http/access.rs"]
 mod access;
+#[path = "http/cost.rs"]
+mod cost;
 #[path = "http/doors.rs"]
 mod doors;
 #[path = "support/http_client.rs"]
 mod http_client;
+#[path = "http/sessions.rs"]
+mod sessions;
 #[path = "http/tail.rs"]
 mod tail;
 

@@ -42,6 +42,11 @@ const KEYS: &[(&str, Shape)] = &[
     ("http.bind", Shape::Text),
     ("http.tokens", Shape::Tokens),
     ("http.allowedHosts", Shape::List),
+    ("http.sessionHours", Shape::Integer),
+    ("http.sessionIdleMinutes", Shape::Integer),
+    ("http.secureCookies", Shape::Bool),
+    ("http.loginAttemptsPerMinute", Shape::Integer),
+    ("http.bodySeconds", Shape::Integer),
     ("plugins.file", Shape::Text),
     ("customers.url", Shape::Text),
     ("orders.url", Shape::Text),
@@ -107,6 +112,13 @@ pub(super) fn apply(config: &mut Config, key: &str, value: &Value) -> Result<(),
         "http.bind" => config.http.bind = bind(key, value)?,
         "http.tokens" => config.http.tokens = tokens(key, value)?,
         "http.allowedHosts" => config.http.allowed_hosts = allowed_hosts(key, value)?,
+        "http.sessionHours" => config.http.session_lasts = Duration::from_hours(integer(key, value, 1, 24 * 90)?),
+        "http.sessionIdleMinutes" => {
+            config.http.session_idle = Duration::from_mins(integer(key, value, 1, 60 * 24 * 90)?);
+        }
+        "http.secureCookies" => config.http.secure_cookies = yes_or_no(key, value)?,
+        "http.loginAttemptsPerMinute" => config.http.login_attempts_per_minute = integer(key, value, 1, 10_000)?,
+        "http.bodySeconds" => config.http.body_time = Duration::from_secs(integer(key, value, 1, 3600)?),
         "plugins.file" => {
             config.plugins.file = path(key, value)?;
             config.plugins.file_is_explicit = true;

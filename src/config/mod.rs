@@ -217,6 +217,16 @@ pub struct HttpConfig {
     pub tokens: Vec<TokenConfig>,
     /// `http.allowedHosts`: names besides the loopback ones by which browsers may reach the server.
     pub allowed_hosts: Vec<String>,
+    /// `http.sessionHours`: how long a login lasts at most.
+    pub session_lasts: Duration,
+    /// `http.sessionIdleMinutes`: a login that is not used for so long ends.
+    pub session_idle: Duration,
+    /// `http.secureCookies`: browsers send the session's cookie over TLS only, as where a proxy speaks TLS for the server.
+    pub secure_cookies: bool,
+    /// `http.loginAttemptsPerMinute`: wrong tokens that one address may try.
+    pub login_attempts_per_minute: u32,
+    /// `http.bodySeconds`: how long the body of a request may take to arrive.
+    pub body_time: Duration,
 }
 
 /// Section `plugins`.
@@ -293,6 +303,11 @@ impl Default for Config {
                 bind: SocketAddr::from(([127, 0, 0, 1], 8080)),
                 tokens: Vec::new(),
                 allowed_hosts: Vec::new(),
+                session_lasts: Duration::from_hours(12),
+                session_idle: Duration::from_hours(1),
+                secure_cookies: false,
+                login_attempts_per_minute: 20,
+                body_time: Duration::from_secs(30),
             },
             plugins: PluginsConfig { file: "plugins.yaml".into(), file_is_explicit: false },
             customers: RemoteConfig::default(),

@@ -16,6 +16,9 @@ const EVERY: Duration = Duration::from_mins(1);
 /// Between two transactions passes this many times what the first one took: others come first.
 const REST: u32 = 4;
 
+/// For how long sessions of people stay behind their end, which is by the database's clock and not by this process's.
+const LOGINS_LINGER: Duration = Duration::from_hours(1);
+
 /// How long what is kept; what is absent is kept for ever.
 pub type Keep = BTreeMap<Expiring, Duration>;
 
@@ -34,6 +37,7 @@ pub fn configured(config: &Config) -> Keep {
         (Expiring::Sessions, keep.time_sheets),
         (Expiring::DeadLetters, keep.dead_letters),
         (Expiring::Audit, keep.audit),
+        (Expiring::Logins, Some(LOGINS_LINGER)),
     ];
     times.into_iter().filter_map(|(what, time)| Some((what, time?))).collect()
 }

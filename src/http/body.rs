@@ -1,13 +1,16 @@
-//! Request bodies: read whole within a limit, checked for their media type, with faults that name the field.
+//! Request bodies: read whole within limits of bytes and time, checked for their media type, with faults that name the field.
+
+mod read;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::{FromRequest, HttpRequest, dev::Payload, web};
+use actix_web::{FromRequest, HttpRequest, dev::Payload};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 
 use super::problem::{Problem, ProblemField};
+use read::read;
 
 /// Largest body of a request in bytes, batches of events among them.
 pub(super) const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -26,28 +29,23 @@ impl FromRequest for RawBody {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let bytes = web::Bytes::from_request(request, payload);
-        Box::pin(async move {
-            bytes.await.map(Self).map_err(|error| match error.as_response_error().status_code() {
-                StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(BODY_BYTES_MAX),
-                _ => Problem::bad_request("The body could not be read to its end."),
-            })
-        })
+        let body = read(request, payload, BODY_BYTES_MAX);
+        Box::pin(async move { body.await.map(Self) })
     }
 }
 
-/// A JSON body of a known shape; also takes `application/merge-patch+json`.
-pub(super) struct JsonBody<T>(pub(super) T);
+/// A JSON body of a known shape and at most so many bytes; also takes `application/merge-patch+json`.
+pub(super) struct JsonBody<T, const BYTES_MAX: usize = BODY_BYTES_MAX>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequest for JsonBody<T> {
+impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest for JsonBody<T, BYTES_MAX> {
     type Error = Problem;
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let media_type = media_type(request);
-        let body = RawBody::from_request(request, payload);
+        let body = read(request, payload, BYTES_MAX);
         Box::pin(async move {
-            let bytes = body.await?.0;
+            let bytes = body.await?;
             match media_type.as_deref() {
                 Some("application/json" | "application/merge-patch+json") => read_json(&bytes).map(Self),
                 _ => Err(unsupported("application/json")),

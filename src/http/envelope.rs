@@ -10,6 +10,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, web};
 
+use super::connections::Connection;
 use super::problem::{CONTENT_TYPE_PROBLEM, Problem};
 use super::{Local, metrics};
 
@@ -45,6 +46,7 @@ pub(super) async fn wrap(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let method = request.method().clone();
+    let at_work = request.conn_data::<Connection>().map(Connection::at_work);
     let mut response = next.call(request).await?.map_into_boxed_body();
     let status = response.status();
     // The pattern that the router has matched: a path has many spellings, and a variety without bounds.
@@ -61,6 +63,9 @@ pub(super) async fn wrap(
     }
     if !headers.contains_key(header::CACHE_CONTROL) {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if let Some(at_work) = at_work {
+        at_work.answered(status, response.response().body().size());
     }
     metrics::request_answered(&method, route, status, started.elapsed());
     Ok(response)

@@ -3,6 +3,8 @@
 //! One task per client. A client's queue is its place in the feed's ring: who reads too slowly falls behind the ring and
 //! is sent a `gap`, which costs nobody else anything.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -10,6 +12,7 @@ use actix_ws::{CloseCode, CloseReason, Message, MessageStream, ProtocolError, Se
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
+use super::access::{Access, Actor};
 use super::params::Params;
 use super::problem::Problem;
 use super::{Local, State};
@@ -51,6 +54,7 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn follow(
     request: HttpRequest,
     body: web::Payload,
+    actor: Actor,
     state: State,
     local: web::Data<Local>,
 ) -> Result<HttpResponse, actix_web::Error> {
@@ -61,6 +65,8 @@ pub(super) async fn follow(
         subscription: state.feed.subscribe(filter, since),
         stopping: local.stopping.clone(),
         session,
+        access: Arc::clone(&local.access),
+        actor,
     };
     actix_web::rt::spawn(client.run(messages));
     Ok(response)
@@ -95,6 +101,9 @@ struct Client {
     subscription: Subscription,
     stopping: watch::Receiver<bool>,
     session: Session,
+    access: Arc<Access>,
+    /// Who follows; with the session of a login, the feed ends when that does.
+    actor: Actor,
 }
 
 /// The client has left or must go.
@@ -109,6 +118,8 @@ impl Client {
         }
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (access, actor) = (Arc::clone(&self.access), self.actor.clone());
+        let mut session_ends = pin!(access.until_session_ends(&actor));
         let mut heard_at = Instant::now();
         let mut next_batch_at = Instant::now();
         let reason = loop {
@@ -129,6 +140,9 @@ impl Client {
                     if heard_at.elapsed() > IDLE_TIMEOUT || self.session.ping(b"").await.is_err() {
                         break None;
                     }
+                }
+                () = &mut session_ends => {
+                    break Some(CloseReason { code: CloseCode::Policy, description: Some("the session has ended".to_owned()) });
                 }
                 _ = stopping.wait_for(|stopping| *stopping) => {
                     break Some(CloseReason { code: CloseCode::Restart, description: Some("the server stops".to_owned()) });

@@ -10,6 +10,7 @@ mod admin;
 mod alerts;
 mod audit;
 mod body;
+mod connections;
 mod days;
 mod deadletters;
 mod envelope;
@@ -89,7 +90,7 @@ impl std::fmt::Debug for AppState {
 /// What one server needs besides [`AppState`].
 #[derive(Debug)]
 struct Local {
-    access: access::Access,
+    access: Arc<access::Access>,
     /// The whole API is served, not only probes.
     is_api: bool,
     /// Turns true when the server stops: websockets say good-bye.
@@ -117,6 +118,8 @@ fn api() -> Table {
         .public(operation!(session::who))
         .public(operation!(session::log_in))
         .public(operation!(session::log_out))
+        .needs(Viewer, operation!(session::list))
+        .needs(Viewer, operation!(session::end))
         .public(operation!(openapi::show))
         .needs(Viewer, operation!(live::follow))
         .needs(Viewer, operation!(recent_events::list))

@@ -72,8 +72,10 @@ fn add_common_problems(path: &str, needs: Needs, operation: &mut Operation) {
         vec![("400", "The request cannot be understood."), ("403", "Refused: wrong host, origin or role.")];
     if needs != Needs::Nothing {
         common.push(("401", "A token is needed, or it is not known."));
+        common.push(("429", "Too many wrong tokens came from this address; Retry-After says when to try again."));
     }
     if operation.request_body.is_some() {
+        common.push(("408", "The body did not arrive in time."));
         common.push(("413", "The body is too large."));
         common.push(("415", "The body's media type is not one that this call takes."));
         common.push(("422", "The body is well-formed but wrong; `errors` names the fields."));

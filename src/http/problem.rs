@@ -108,8 +108,13 @@ impl Problem {
     }
 
     /// Says when to try again.
-    pub(super) fn retry_after(mut self, seconds: u32) -> Self {
-        self.headers.push(("retry-after", seconds.to_string()));
+    pub(super) fn retry_after(self, seconds: u32) -> Self {
+        self.header("retry-after", seconds.to_string())
+    }
+
+    /// Sends a header along.
+    pub(super) fn header(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, value));
         self
     }
 

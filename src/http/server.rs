@@ -11,7 +11,7 @@ use actix_web::{App, HttpServer, web};
 use tokio::sync::watch;
 
 use super::access::Access;
-use super::body::BODY_BYTES_MAX;
+use super::connections::Connections;
 use super::{AppState, Local, api, envelope, metrics, probes};
 use crate::config::Role;
 use crate::orders::acceptor::Acceptor;
@@ -79,10 +79,11 @@ pub fn serve(state: AppState, bind: SocketAddr) -> Result<Running, ServeError> {
     })?;
     let address = listener.local_addr().map_err(|source| ServeError::Bind { address: bind, source })?;
     let (stopping, stopping_seen) = watch::channel(false);
-    let keep_keys = state.config.orders.keep_keys;
+    let (keep_keys, body_time) = (state.config.orders.keep_keys, state.config.http.body_time);
+    let access = Arc::new(Access::new(&state.config.http, state.store.clone()));
     let local = web::Data::new(Local {
         orders: Acceptor::new(state.store.clone(), state.orders.clone(), keep_keys),
-        access: Access::new(&state.config.http),
+        access: Arc::clone(&access),
         is_api: state.status.roles().contains(&Role::Api),
         stopping: stopping_seen,
         metrics: metrics::Memory::default(),
@@ -94,7 +95,11 @@ pub fn serve(state: AppState, bind: SocketAddr) -> Result<Running, ServeError> {
         .spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 actix_web::rt::spawn(metrics::keep_up());
+                actix_web::rt::spawn(access.report_failures());
+                let connections = Connections::default();
+                actix_web::rt::spawn(connections.clone().cut_off_idle(body_time));
                 let server = HttpServer::new(move || app(state.clone(), local.clone()))
+                    .on_connect(move |stream, data| connections.opened(stream, data))
                     .workers(WORKERS)
                     .shutdown_timeout(SHUTDOWN_TIMEOUT_SECONDS)
                     .disable_signals()
@@ -137,7 +142,6 @@ fn app(
     App::new()
         .app_data(state)
         .app_data(local)
-        .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
         .configure(move |config| if is_api { api() } else { probes() }.configure(config))
         .default_service(web::to(envelope::no_route))
         .wrap(Compress::default())

@@ -6,7 +6,7 @@
 use super::Store;
 use super::connection::{on, queries};
 use super::model::{DeadLetterStatus, StoreError};
-use super::schema::{age_prompts, alerts, audit, dead_letters, offsets, recommendations, sessions};
+use super::schema::{age_prompts, alerts, audit, dead_letters, login_sessions, offsets, recommendations, sessions};
 use crate::bus::Topic;
 use crate::time::Timestamp;
 
@@ -32,11 +32,13 @@ pub enum Expiring {
     DeadLetters,
     /// Who changed what.
     Audit,
+    /// Sessions of people that have ended.
+    Logins,
 }
 
 impl Expiring {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Orders,
         Self::OrderKeys,
         Self::Alerts,
@@ -45,6 +47,7 @@ impl Expiring {
         Self::Sessions,
         Self::DeadLetters,
         Self::Audit,
+        Self::Logins,
     ];
 
     /// The name of its table.
@@ -59,6 +62,7 @@ impl Expiring {
             Self::Sessions => "sessions",
             Self::DeadLetters => "dead_letters",
             Self::Audit => "audit",
+            Self::Logins => "login_sessions",
         }
     }
 
@@ -106,6 +110,7 @@ queries! {
             Expiring::Sessions => expire_sessions(db, before.as_millis(), limit),
             Expiring::DeadLetters => expire_dead_letters(db, before.as_millis(), limit),
             Expiring::Audit => expire_audit(db, before.as_millis(), limit),
+            Expiring::Logins => expire_logins(db, before.as_millis(), limit),
         }
     }
 
@@ -161,6 +166,13 @@ queries! {
             audit::table.order(audit::id).limit(rows(limit)).select((audit::id, audit::at)).load(db)?;
         let old = oldest.into_iter().take_while(|(_, at)| *at < before).map(|(id, _)| id);
         Ok(diesel::delete(audit::table.filter(audit::id.eq_any(old.collect::<Vec<_>>()))).execute(db)?)
+    }
+
+    fn expire_logins(db: &mut Db, before: i64, limit: usize) -> Result<usize, StoreError> {
+        let ended = login_sessions::table.filter(login_sessions::ends_at.lt(before));
+        let ended = ended.order((login_sessions::ends_at, login_sessions::id));
+        let ids: Vec<String> = ended.limit(rows(limit)).select(login_sessions::id).load(db)?;
+        Ok(diesel::delete(login_sessions::table.filter(login_sessions::id.eq_any(ids))).execute(db)?)
     }
 
     pub(in crate::store) fn clock(db: &mut Db) -> Result<Option<Timestamp>, StoreError> {

@@ -327,7 +327,8 @@ pub struct AuditEntry {
     pub at: Timestamp,
     /// Who: the token's name, or `local` without tokens.
     pub actor: String,
-    /// What was done: `plugin.change`, `stores.change`, `deadletter.replay`, `deadletter.discard`, `alert.change`, `plugin.defaults`, `plugin.manifest`, `plugin.withdraw`.
+    /// What was done: `plugin.change`, `stores.change`, `deadletter.replay`, `deadletter.discard`, `alert.change`, `plugin.defaults`, `plugin.manifest`, `plugin.withdraw`,
+    /// `session.begin`, `session.end`, `login.failed`.
     pub action: String,
     /// To what, for instance the plugin's name.
     pub subject: String,

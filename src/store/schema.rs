@@ -279,3 +279,17 @@ diesel::table! {
 }
 
 diesel::table! { leases (name) { name -> Text, owner -> Text, expires_at -> BigInt, } }
+
+diesel::table! {
+    login_sessions (id) {
+        id -> Text,
+        secret -> Binary,
+        token_name -> Text,
+        token_digest -> Binary,
+        address -> Text,
+        agent -> Text,
+        created_at -> BigInt,
+        seen_at -> BigInt,
+        ends_at -> BigInt,
+    }
+}

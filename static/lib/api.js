@@ -32,7 +32,8 @@ export function url(path, query = {}) {
 }
 
 async function send(method, path, { query, body, headers = {}, signal: abort, accept = 'application/json' } = {}) {
-  const init = { method, headers: { Accept: accept, ...headers }, signal: abort, credentials: 'same-origin', cache: 'no-store' };
+  // The last header tells the server that this page sends the request: pages of other origins cannot set it.
+  const init = { method, headers: { Accept: accept, ...headers, 'X-Tillstream-Admin': '1' }, signal: abort, credentials: 'same-origin', cache: 'no-store' };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
     init.headers['Content-Type'] ??= 'application/json';
@@ -89,6 +90,7 @@ export async function loadSession() {
 
 /** Ends the session. */
 export async function logout() {
-  await send('DELETE', '/api/session');
+  const response = await send('DELETE', '/api/session');
+  if (!response.ok) throw await problemOf(response);
   location.reload();
 }

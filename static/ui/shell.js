@@ -6,7 +6,7 @@ import { helpOpen, JUMPS, pageBindings } from '../lib/keys.js';
 import { useResource } from '../lib/resource.js';
 import { href, route } from '../lib/router.js';
 import { theme, toggleTheme } from '../lib/theme.js';
-import { dismiss, toasts } from '../lib/toast.js';
+import { dismiss, toast, toasts } from '../lib/toast.js';
 import { Dialog, Questions } from './dialog.js';
 import { Icon } from './icons.js';
 import { ProblemBox } from './parts.js';
@@ -110,7 +110,7 @@ export function Shell({ children }) {
       <span class="grow"></span>
       <button type="button" class="icon" aria-label=${`Use ${other} colours`} title=${`Use ${other} colours (t)`} data-theme-switch onClick=${toggleTheme}><${Icon} name="theme" /></button>
       <button type="button" class="icon" aria-label="Keyboard shortcuts" title="Keyboard shortcuts (?)" onClick=${() => { helpOpen.value = true; }}>?</button>
-      ${who?.loginRequired && who.name && html`<span class="state" title=${`Logged in as ${who.role}`}>${who.name}</span><button type="button" class="small" onClick=${logout}>Log out</button>`}
+      ${who?.loginRequired && who.name && html`<span class="state" title=${`Logged in as ${who.role}`}>${who.name}</span><button type="button" class="small" onClick=${() => logout().catch((problem) => toast(`You are still logged in: ${problem.message}`, 'error'))}>Log out</button>`}
     </header>
     <${Nav} open=${open} close=${() => setOpen(false)} />
     <main id="main" tabindex="-1" ref=${main}>${children}</main>

@@ -16,7 +16,8 @@ async fn guarded() -> (Client, String, String) {
     (Client::start_with(config, 0).await, viewer, operator)
 }
 
-async fn log_in(client: &Client, token: &str) -> (u16, Option<String>) {
+/// Logs in; the status, and the cookie as it is set.
+pub(crate) async fn log_in(client: &Client, token: &str) -> (u16, Option<String>) {
     let answer = client.post("/api/session", "application/json", &json!({"token": token}).to_string()).await;
     let cookie = answer.header("set-cookie").map(ToOwned::to_owned);
     (answer.status, cookie)

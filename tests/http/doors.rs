@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use tillstream::config::{Config, Role, Secret, TokenConfig, TokenRole};
-use tillstream::http::{Needs, new_token, routes};
+use tillstream::http::{Needs, RouteRule, new_token, routes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -231,5 +231,34 @@ async fn a_path_where_nothing_is_tells_nobody_anything() {
                 assert!([400, 404].contains(&status), "{method} {target} as {}: {status}", caller.name);
             }
         }
+    }
+}
+
+/// The table of routes as the page on security has it.
+fn table_of_routes() -> String {
+    let mut rules = routes(true);
+    rules.sort_by(|a, b| (&a.pattern, a.method.as_str()).cmp(&(&b.pattern, b.method.as_str())));
+    let line = |rule: &RouteRule| {
+        let needs = match rule.needs {
+            Needs::Nothing => "nobody".to_owned(),
+            Needs::Role(role) => format!("`{}`", role.as_str()),
+        };
+        format!("| `{} {}` | {needs} |\n", rule.method, rule.pattern)
+    };
+    format!("\n| call | role |\n|---|---|\n{}", rules.iter().map(line).collect::<String>())
+}
+
+#[test]
+fn the_page_on_security_has_the_table_of_the_router() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let (before, rest) = page.split_once("the_page_on_security -->\n").unwrap();
+    let (held, after) = rest.split_once("\n<!-- end of routes -->").unwrap();
+    let table = table_of_routes();
+    if std::env::var_os("UPDATE").is_some() {
+        let page = format!("{before}the_page_on_security -->\n{table}\n<!-- end of routes -->{after}");
+        std::fs::write(path, page).unwrap();
+    } else {
+        assert_eq!(held, table, "UPDATE=1 writes it");
     }
 }

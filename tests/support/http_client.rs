@@ -25,7 +25,8 @@ pub(crate) struct Client {
     pub(crate) store: Store,
     pub(crate) control: Arc<Control>,
     pub(crate) feed: Feed,
-    _directory: tempfile::TempDir,
+    state: AppState,
+    directory: Arc<tempfile::TempDir>,
 }
 
 pub(crate) struct Answer {
@@ -71,14 +72,29 @@ impl Client {
         let identity = Identity::new();
         let processes = Processes::new(identity, store.clone(), Arc::clone(&status), Delivery::default(), false);
         let state = AppState { config, bus, store, control, feed: feed.clone(), status, orders, processes };
-        let server = serve(state, SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
+        let server = serve(state.clone(), SocketAddr::from(([127, 0, 0, 1], port))).unwrap();
         Self {
+            state,
             http: reqwest::Client::new(),
             server,
             store: kept_store,
             control: kept_control,
             feed,
-            _directory: directory,
+            directory: Arc::new(directory),
+        }
+    }
+
+    /// Another server over the same store, as another process is.
+    pub(crate) fn beside(&self, config: Config) -> Self {
+        let state = AppState { config: Arc::new(config), ..self.state.clone() };
+        Self {
+            http: reqwest::Client::new(),
+            server: serve(state.clone(), SocketAddr::from(([127, 0, 0, 1], 0))).unwrap(),
+            store: self.store.clone(),
+            control: Arc::clone(&self.control),
+            feed: self.feed.clone(),
+            state,
+            directory: Arc::clone(&self.directory),
         }
     }
 

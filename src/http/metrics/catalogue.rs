@@ -93,9 +93,18 @@ pub const FAMILIES: &[Family] = &[
         "Size of the embedded log (bus) and of the SQLite store (store), their write-ahead logs included.",
     ),
     gauge("tillstream_http_calls_waiting", "Calls of plugins to remote systems that are waiting or at work."),
+    counter(
+        "tillstream_http_bodies_refused_total",
+        "Bodies of requests that were too large, too slow, or not what their coding says.",
+    ),
+    counter("tillstream_http_connections_cut_off_total", "Connections that were cut off since they only took up room."),
     histogram("tillstream_http_request_duration_seconds", "Time to answer a request."),
     counter("tillstream_http_requests_total", "Requests that were answered, by method, route and status."),
     gauge("tillstream_orders", "Orders by status: pending, success, failed."),
+    counter(
+        "tillstream_logins_refused_total",
+        "Tokens that were wrong, or not looked at since too many came before them.",
+    ),
     gauge("tillstream_orders_oldest_pending_seconds", "For how long the oldest pending order has waited."),
     gauge("tillstream_orders_parked", "Orders that the bus refuses."),
     gauge("tillstream_order_attempts_in_flight", "Requests to the third party for orders that are under way."),

@@ -6,6 +6,7 @@ mod deciding;
 mod delivery;
 mod expiry;
 mod files;
+mod logins;
 mod opening;
 mod orders;
 mod reading;
