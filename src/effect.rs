@@ -4,6 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{AlertRaised, DerivedId, Event, EventData, ID_BYTES_MAX, NewEvent, Scope};
+use crate::plugins::expression::Failure;
+use crate::status::ConditionFailure;
 use crate::stores::Stores;
 use crate::time::Timestamp;
 
@@ -21,6 +23,8 @@ pub enum Effect {
     Http(HttpEffect),
     /// Write a line to the debug log, seen in the feed (kind `log`), in `tail` and in the process's log.
     Log(LogLine),
+    /// A condition gave neither true nor false; counted for people once the batch is committed.
+    ConditionFailed(Box<ConditionFailure>),
 }
 
 /// A row that a plugin writes. Rows with the same id replace each other, the last one wins.
@@ -354,6 +358,14 @@ impl<'a> Effects<'a> {
             },
         };
         self.effects.push(Effect::Log(line));
+    }
+
+    /// Says that a condition gave neither true nor false for the event that is the cause.
+    pub fn condition_failed(&mut self, condition: String, failure: Failure) {
+        if let Cause::Event(event) = self.cause {
+            let failure = ConditionFailure { condition, failure, event: event.name(), at: event.time };
+            self.effects.push(Effect::ConditionFailed(Box::new(failure)));
+        }
     }
 
     /// Sets the entity's only timer, or clears it: `on_timer` runs once the clock has reached `at`.

@@ -4,6 +4,7 @@
 //! The pipeline writes, everybody else reads. Whoever counts holds the `Arc` of what it counts (a partition, a plugin, an
 //! actor) and bumps it once per batch. Nothing here is durable: totals are since the process started.
 
+mod conditions;
 mod figures;
 mod memory;
 
@@ -14,6 +15,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+pub use conditions::{ConditionFailure, ConditionFigures, Conditions, ELIGIBILITY_WHEN};
 pub use figures::{Counter, Gauge};
 pub use memory::{peak_rss_bytes, rss_bytes};
 
@@ -129,10 +131,11 @@ pub struct PluginStatus {
     pub errors: Counter,
     /// Time of the newest event that it was given, in milliseconds since the Unix epoch; 0 before the first.
     pub last_event_at: Gauge,
+    conditions: Mutex<Conditions>,
 }
 
 /// What a plugin has done, in one process or in several together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PluginFigures {
     /// Events that it was given.
@@ -145,6 +148,9 @@ pub struct PluginFigures {
     pub errors: u64,
     /// Time of the newest event that it was given, in milliseconds since the Unix epoch; 0 before the first.
     pub last_event_at: i64,
+    /// Conditions that gave neither true nor false.
+    #[serde(skip_serializing_if = "Conditions::is_empty")]
+    pub conditions: Conditions,
 }
 
 impl PluginStatus {
@@ -155,6 +161,20 @@ impl PluginStatus {
         self.effects.add(figures.effects);
         self.errors.add(figures.errors);
         self.last_event_at.raise(figures.last_event_at);
+        if !figures.conditions.is_empty() {
+            self.conditions.lock().unwrap_or_else(PoisonError::into_inner).add(&figures.conditions);
+        }
+    }
+
+    /// Counts a condition that failed outside a batch.
+    pub fn condition_failed(&self, failure: ConditionFailure) {
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).count(failure);
+    }
+
+    /// The conditions that gave neither true nor false.
+    #[must_use]
+    pub fn conditions(&self) -> Conditions {
+        self.conditions.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -168,18 +188,21 @@ impl PluginFigures {
             effects: status.effects.get(),
             errors: status.errors.get(),
             last_event_at: status.last_event_at.get(),
+            conditions: status.conditions(),
         }
     }
 
     /// Both together.
     #[must_use]
-    pub fn plus(self, other: Self) -> Self {
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.conditions.add(&other.conditions);
         Self {
             consumed: self.consumed + other.consumed,
             skipped: self.skipped + other.skipped,
             effects: self.effects + other.effects,
             errors: self.errors + other.errors,
             last_event_at: self.last_event_at.max(other.last_event_at),
+            conditions: self.conditions,
         }
     }
 }
@@ -340,8 +363,8 @@ impl Status {
     /// What a plugin has done in all processes that share the work, as far as this one knows.
     #[must_use]
     pub fn plugin_everywhere(&self, name: &str) -> PluginFigures {
-        let elsewhere = self.elsewhere.read().unwrap_or_else(PoisonError::into_inner).get(name).copied();
-        PluginFigures::of(&self.plugin(name)).plus(elsewhere.unwrap_or_default())
+        let elsewhere = self.elsewhere.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        PluginFigures::of(&self.plugin(name)).plus(&elsewhere.unwrap_or_default())
     }
 
     /// Takes note of what plugins have done in other processes.

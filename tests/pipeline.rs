@@ -3,6 +3,8 @@
 
 #[path = "pipeline/bad_input.rs"]
 mod bad_input;
+#[path = "pipeline/budgets.rs"]
+mod budgets;
 #[path = "pipeline/chain.rs"]
 mod chain;
 #[path = "pipeline/crashes.rs"]

@@ -19,7 +19,7 @@ use crate::effect::Effect;
 use crate::event::Scope;
 use crate::pipeline::Placed;
 use crate::plugins::{EventTypes, Plugin};
-use crate::status::{PluginFigures, PluginStatus};
+use crate::status::{ConditionFailure, Conditions, PluginFigures, PluginStatus};
 use crate::store::Store;
 use crate::store::model::{EntityKey, EntityRow, StoreError};
 use crate::time::Timestamp;
@@ -106,15 +106,19 @@ impl<P: Plugin> State<P> {
             return Ok(self.while_off(input));
         }
         self.entities.forget(input.committed);
+        let mut conditions = Conditions::default();
         let (mut tasks, figures) = Self::select(input, |placed| {
             if !input.settings.is_for::<P>(placed.position) {
                 return false;
             }
-            input.settings.eligibility::<P>().qualifies(&placed.event, input.settings.stores()).unwrap_or_else(|error| {
-                tracing::debug!(plugin = P::NAME, event = %placed.event.id, error, "eligibility could not be decided");
+            let verdict = input.settings.eligibility::<P>().qualifies(&placed.event, input.settings.stores());
+            verdict.unwrap_or_else(|failure| {
+                tracing::debug!(plugin = P::NAME, event = %placed.event.id, %failure, "eligibility could not be decided");
+                conditions.count(ConditionFailure::of_eligibility(failure, &placed.event));
                 false
             })
         });
+        let figures = PluginFigures { conditions, ..figures };
         self.load_timers(input).await?;
         self.add_due_timers(input, &mut tasks);
         let mut outcome = PluginOutcome { counted: (Arc::clone(&self.status), figures), ..PluginOutcome::default() };
@@ -145,7 +149,7 @@ impl<P: Plugin> State<P> {
     }
 
     /// The events of each entity that this plugin wants and that qualify.
-    fn select(input: &BatchInput, qualifies: impl Fn(&Placed) -> bool) -> (Vec<Task>, PluginFigures) {
+    fn select(input: &BatchInput, mut qualifies: impl FnMut(&Placed) -> bool) -> (Vec<Task>, PluginFigures) {
         let mut wanted = [EventTypes::default(); Scope::ALL.len()];
         for subscription in input.settings.subscriptions::<P>() {
             wanted[subscription.scope as usize] = subscription.event_types;
@@ -265,9 +269,15 @@ impl<P: Plugin> State<P> {
                 return Err(StoreError::Unavailable(panics::why_gone(&actor)));
             };
             let before = self.entities.worked(&task.name, &done);
-            let effects = done.effects.iter().filter(|effect| !matches!(effect, Effect::Log(_))).count();
-            outcome.counted.1.effects += effects as u64;
-            outcome.counted.1.errors += done.failures.len() as u64;
+            let figures = &mut outcome.counted.1;
+            for effect in &done.effects {
+                match effect {
+                    Effect::Log(_) => {}
+                    Effect::ConditionFailed(failure) => figures.conditions.count(ConditionFailure::clone(failure)),
+                    _ => figures.effects += 1,
+                }
+            }
+            figures.errors += done.failures.len() as u64;
             for failure in std::mem::take(&mut done.failures) {
                 outcome.failures.push((task.key.clone(), failure));
             }

@@ -1,6 +1,7 @@
 //! Plugins in other languages, as the settings of one moment have them.
 
 use std::collections::BTreeMap;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use crate::effect::Position;
 use crate::event::Event;
 use crate::pipeline::source::content_type;
 use crate::plugins::eligibility::CompiledEligibility;
+use crate::plugins::expression::Failure;
 use crate::plugins::manifest::Manifest;
 use crate::plugins::validate::validate_eligibility;
 use crate::store::model::{ExternalRow, PluginRow};
@@ -59,7 +61,9 @@ pub(super) fn load(
         let Some(ExternalRow { manifest, .. }) = &row.external else {
             continue;
         };
-        match Manifest::compile(manifest) {
+        // A panic about one plugin must not take the others' settings away.
+        let compiled = catch_unwind(|| Manifest::compile(manifest));
+        match compiled.unwrap_or_else(|_| Err(vec![FieldError::new("", "could not be checked")])) {
             Ok(manifest) => {
                 refused.remove(&name);
                 externals.push(ExternalSnapshot::new(row, Arc::new(manifest)));
@@ -103,19 +107,18 @@ impl ExternalSnapshot {
     }
 
     /// True if the event qualifies, and was not on the bus before the plugin was switched on.
-    #[must_use]
-    pub fn is_eligible(&self, event: &Event, position: Position, stores: &Stores) -> bool {
+    ///
+    /// # Errors
+    /// Why the eligibility expression gives no answer; the event does not qualify then.
+    pub fn is_eligible(&self, event: &Event, position: Position, stores: &Stores) -> Result<bool, Failure> {
         let ends = self.row.starts.as_deref();
         let end = ends.and_then(|ends| ends.get(position.partition as usize));
         if end.is_some_and(|end| position.offset < *end) {
-            return false;
+            return Ok(false);
         }
-        let verdict = self.eligibility.as_deref().map_or(Ok(false), |block| block.qualifies(event, stores));
-        verdict.unwrap_or_else(|error| {
-            tracing::debug!(plugin = self.row.name, event = %event.id, error, "eligibility could not be decided");
-            false
-        })
+        self.eligibility.as_deref().map_or(Ok(false), |block| block.qualifies(event, stores))
     }
+
     /// The headers that every record of its input has.
     #[must_use]
     pub fn input_headers(&self, entity: &str) -> Vec<Header> {

@@ -1,5 +1,6 @@
 //! Manifests of plugins in other languages, on their way from the bus to the store.
 
+use super::aside::aside;
 use super::external::text_of;
 use super::{Control, control_record};
 use crate::bus::{Bus, BusError, Record};
@@ -48,12 +49,14 @@ impl Control {
             }
             return Ok(ManifestOutcome::Taken);
         }
-        let refused = match Manifest::parse(key, &record.value) {
+        let refused = match parse_aside(record).await {
             Ok(manifest) => match bus.create_input(manifest.input).await {
-                Ok(()) => {
-                    self.accept(manifest, record.offset).await?;
-                    return Ok(ManifestOutcome::Taken);
-                }
+                Ok(()) => match self.accept(manifest, record.offset).await {
+                    Ok(()) => return Ok(ManifestOutcome::Taken),
+                    // Here as well, trying again helps nobody.
+                    Err(StoreError::Refused(why)) => vec![FieldError::new("", format!("cannot be stored: {why}"))],
+                    Err(error) => return Err(error.into()),
+                },
                 // Trying again helps nobody: the next manifest would wait for a person.
                 Err(error @ (BusError::Refused(_) | BusError::Misconfigured(_))) => {
                     vec![FieldError::new("name", format!("its topics cannot be used: {error}"))]
@@ -63,7 +66,12 @@ impl Control {
             Err(errors) => errors,
         };
         let (name, why) = (shown_name(key), shortened(&text_of(&refused), WHY_BYTES_MAX));
-        tracing::warn!(plugin = name, why, "the manifest of a plugin was refused");
+        tracing::warn!(
+            plugin = name,
+            offset = record.offset,
+            why,
+            "the manifest of a plugin was refused; later ones are read"
+        );
         if self.store.refuse_manifest(&name, &why).await? {
             self.refresh().await?;
         }
@@ -97,6 +105,13 @@ impl Control {
         }
         Ok(())
     }
+}
+
+/// Reads a manifest where it keeps nobody waiting.
+async fn parse_aside(record: &Record) -> Result<Manifest, Vec<FieldError>> {
+    let (key, value) = (record.key.clone(), record.value.clone());
+    let parsed = aside(move || Manifest::parse(key.as_deref(), &value)).await;
+    parsed.unwrap_or_else(|error| Err(vec![FieldError::new("", format!("could not be checked: {error}"))]))
 }
 
 /// The name under which a refused manifest is shown: its key, as far as that can be shown.

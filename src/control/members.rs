@@ -17,6 +17,8 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 const MEMBERS_MAX: usize = 64;
 const PLUGINS_MAX: usize = 256;
 const TEXT_BYTES_MAX: usize = 500;
+/// No plugin has a longer name.
+const NAME_BYTES_MAX: usize = 64;
 /// Between two attempts to read them while the bus is away.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -102,6 +104,12 @@ impl Members {
             tracing::debug!("a record of pos.plugins.heartbeats is no heartbeat");
             return;
         };
+        if name.len() > NAME_BYTES_MAX {
+            return;
+        }
+        if let Some(at) = &mut heartbeat.at {
+            at.truncate(at.floor_char_boundary(TEXT_BYTES_MAX));
+        }
         for text in [&mut heartbeat.member, &mut heartbeat.version, &mut heartbeat.state] {
             text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
         }

@@ -3,6 +3,7 @@
 //! The store decides; this keeps a compiled copy that the shards read without waiting. A change is one transaction, and
 //! once it has returned, every event appended afterwards meets the new settings.
 
+mod aside;
 mod external;
 mod manifests;
 pub mod members;
@@ -20,13 +21,14 @@ use compact_str::CompactString;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use aside::aside;
 pub use external::ExternalSnapshot;
 pub use manifests::{ManifestFault, ManifestOutcome};
 pub use members::Member;
 use patch::{patched, while_off};
 pub use snapshot::{PluginSnapshot, Snapshot};
 use snapshot::{Registered, registry};
-pub use view::{ExternalView, PluginKind, PluginStats, PluginView};
+pub use view::{ConditionStats, ExternalView, PluginKind, PluginStats, PluginView};
 
 use crate::bus::{Bus, BusError, NewRecord, Topic, TopicPartition};
 use crate::event::stable_id;
@@ -207,7 +209,7 @@ impl Control {
             return Err(conflict());
         }
         let (active, eligibility, settings) = patched(old, &change.patch)?;
-        let (eligibility, settings) = self.checked(&snapshot, name, active, &eligibility, settings)?;
+        let (eligibility, settings) = self.checked(&snapshot, name, active, eligibility, settings).await?;
         let is_switched_on = active && !old.active;
         let while_off = old.external.as_ref().map(|external| while_off(external, &change.patch)).transpose()?;
         let while_off = while_off.map(|while_off| {
@@ -249,25 +251,34 @@ impl Control {
 
     /// Eligibility and settings in full, if they hold. A plugin in another language can be switched off whatever they are:
     /// its manifest may have come after them.
-    fn checked(
+    async fn checked(
         &self,
         snapshot: &Snapshot,
         name: &str,
         active: bool,
-        eligibility: &Value,
+        eligibility: Value,
         settings: Value,
     ) -> Result<(Value, Value), ChangeError> {
-        if let Some(plugin) = snapshot.external(name) {
-            let is_as_before = !active && plugin.row.settings == settings && plugin.row.eligibility == *eligibility;
+        let checked = if let Some(plugin) = snapshot.external(name) {
+            let is_as_before = !active && plugin.row.settings == settings && plugin.row.eligibility == eligibility;
             if is_as_before {
-                return Ok((eligibility.clone(), settings));
+                return Ok((eligibility, settings));
             }
-            let checked = external::check(&plugin.manifest, eligibility, &settings).map_err(ChangeError::Invalid)?;
-            return Ok((checked.eligibility_json, settings));
-        }
-        let registered = self.registered(name).ok_or(ChangeError::NotFound)?;
-        let compiled = registered.compile(eligibility, &settings).map_err(ChangeError::Invalid)?;
-        Ok((compiled.eligibility_json, compiled.settings_json))
+            let manifest = Arc::clone(&plugin.manifest);
+            aside(move || {
+                let checked = external::check(&manifest, &eligibility, &settings)?;
+                Ok((checked.eligibility_json, settings))
+            })
+            .await
+        } else {
+            let registered = self.registered(name).ok_or(ChangeError::NotFound)?.clone();
+            aside(move || {
+                let compiled = registered.compile(&eligibility, &settings)?;
+                Ok((compiled.eligibility_json, compiled.settings_json))
+            })
+            .await
+        };
+        checked.map_err(|error| ChangeError::Unavailable(error.to_string()))?.map_err(ChangeError::Invalid)
     }
 
     /// Replaces the stores document. Answers its new revision.
@@ -286,9 +297,14 @@ impl Control {
         if if_match.is_some_and(|expected| expected != revision) {
             return Err(ChangeError::StoresConflict(revision));
         }
-        let shops: BTreeMap<String, Shop> = read(stores, "stores").map_err(ChangeError::Invalid)?;
-        Stores::new(shops.clone()).map_err(ChangeError::Invalid)?;
-        let document = serde_json::to_value(&shops).expect("stores are plain data");
+        let stores = stores.clone();
+        let checked = aside(move || {
+            let shops: BTreeMap<String, Shop> = read(&stores, "stores")?;
+            Stores::new(shops.clone())?;
+            Ok(serde_json::to_value(&shops).expect("stores are plain data"))
+        });
+        let checked = checked.await.map_err(|error| ChangeError::Unavailable(error.to_string()))?;
+        let document = checked.map_err(ChangeError::Invalid)?;
         let changed = self.store.change_stores(revision, document, actor, reason).await;
         self.reload().await?;
         match changed {
@@ -372,7 +388,9 @@ async fn load(store: &Store, registry: &[Registered]) -> Result<Snapshot, StoreE
         plugin
     });
     let plugins = plugins.collect();
-    let (externals, refused) = external::load(rows, store.refused_manifests().await?);
+    let refused = store.refused_manifests().await?;
+    let loaded = aside(move || external::load(rows, refused)).await;
+    let (externals, refused) = loaded.map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let (revision, document) = store.load_stores().await?.unwrap_or((0, json!({})));
     let shops: BTreeMap<String, Shop> = serde_json::from_value(document).unwrap_or_default();
     let stores = Stores::new(shops).unwrap_or_else(|errors| {

@@ -15,6 +15,7 @@ use crate::store::model::PluginRow;
 use crate::stores::{FieldError, Store as Shop, Stores};
 
 /// What is known of a plugin's type, without its type.
+#[derive(Clone)]
 pub(super) struct Registered {
     pub(super) name: &'static str,
     pub(super) description: &'static str,

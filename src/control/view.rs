@@ -12,7 +12,7 @@ use super::{Control, ExternalSnapshot};
 use crate::event::Scope;
 use crate::plugins::eligibility::Eligibility;
 use crate::plugins::validate::schema_of;
-use crate::status::{PluginFigures, time_in};
+use crate::status::{ConditionFigures, PluginFigures, time_in};
 use crate::store::model::{PluginRow, WhileOff};
 use crate::time::Timestamp;
 
@@ -91,6 +91,29 @@ pub struct PluginStats {
     pub errors: u64,
     /// Time of the newest event that it was given.
     pub last_event_at: Option<Timestamp>,
+    /// Conditions that gave neither true nor false, and so counted as false.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<ConditionStats>,
+}
+
+/// A condition that gave neither true nor false.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConditionStats {
+    /// `eligibility.when`, or `rules.ID`.
+    pub condition: String,
+    /// Events for which it cost more than its budget.
+    pub over_budget: u64,
+    /// Events that were too large for expressions.
+    pub too_large: u64,
+    /// Events for which it failed, such as by reading an absent key.
+    pub failed: u64,
+    /// Time of the newest such event.
+    pub last_at: Option<Timestamp>,
+    /// `source#id` of that event.
+    pub last_event: String,
+    /// Why it failed for that event.
+    pub last_error: String,
 }
 
 impl From<PluginFigures> for PluginStats {
@@ -101,6 +124,21 @@ impl From<PluginFigures> for PluginStats {
             effects: figures.effects,
             errors: figures.errors,
             last_event_at: time_in(figures.last_event_at),
+            conditions: figures.conditions.iter().map(ConditionStats::from).collect(),
+        }
+    }
+}
+
+impl From<(&str, &ConditionFigures)> for ConditionStats {
+    fn from((condition, figures): (&str, &ConditionFigures)) -> Self {
+        Self {
+            condition: condition.to_owned(),
+            over_budget: figures.over_budget,
+            too_large: figures.too_large,
+            failed: figures.failed,
+            last_at: time_in(figures.last_at),
+            last_event: figures.last_event.clone(),
+            last_error: figures.last_error.clone(),
         }
     }
 }

@@ -121,6 +121,10 @@ fn add_pipeline(state: &AppState, figures: &mut Exposition) {
         figures.count("tillstream_plugin_skipped_total", &labels, counted.skipped.get());
         figures.count("tillstream_plugin_effects_total", &labels, counted.effects.get());
         figures.count("tillstream_plugin_errors_total", &labels, counted.errors.get());
+        for (reason, count) in counted.conditions().by_reason() {
+            let labels = [("plugin", plugin.as_str()), ("reason", reason)];
+            figures.count("tillstream_plugin_condition_failures_total", &labels, count);
+        }
     }
     for plugin in state.control.snapshot().plugins() {
         let labels = [("plugin", plugin.row.name.as_str())];

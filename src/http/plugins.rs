@@ -13,7 +13,7 @@ use super::page::List;
 use super::params::Params;
 use super::preconditions::{etag, if_match};
 use super::problem::{Problem, ProblemField};
-use crate::control::{Change, ChangeError, Member, PluginKind, PluginView};
+use crate::control::{Change, ChangeError, ConditionStats, Member, PluginKind, PluginView};
 use crate::event::Scope;
 use crate::store::model::WhileOff;
 use crate::time::Timestamp;
@@ -83,6 +83,45 @@ pub(super) struct Stats {
     /// Time of the newest event that it was given; null before the first.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_event_at: Option<Timestamp>,
+    /// Conditions that gave neither true nor false, and so counted as false; absent if there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    conditions: Vec<Condition>,
+}
+
+/// A condition that gave neither true nor false for some events.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Condition {
+    /// Which: `eligibility.when`, or `rules.ID`.
+    condition: String,
+    /// Events for which it cost more than its budget.
+    over_budget: u64,
+    /// Events that were too large for expressions.
+    too_large: u64,
+    /// Events for which it failed, such as by reading an absent key.
+    failed: u64,
+    /// Time of the newest such event.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_at: Option<Timestamp>,
+    /// `source#id` of that event.
+    last_event: String,
+    /// Why the condition gave no answer for that event.
+    last_error: String,
+}
+
+impl From<ConditionStats> for Condition {
+    fn from(stats: ConditionStats) -> Self {
+        Self {
+            condition: stats.condition,
+            over_budget: stats.over_budget,
+            too_large: stats.too_large,
+            failed: stats.failed,
+            last_at: stats.last_at,
+            last_event: stats.last_event,
+            last_error: stats.last_error,
+        }
+    }
 }
 
 impl From<PluginView> for Plugin {
@@ -103,6 +142,7 @@ impl From<PluginView> for Plugin {
                 effects: view.stats.effects,
                 errors: view.stats.errors,
                 last_event_at: view.stats.last_event_at,
+                conditions: view.stats.conditions.into_iter().map(Condition::from).collect(),
             },
             version: None,
             scope: None,

@@ -6,7 +6,7 @@ use rustc_hash::FxHashSet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::expression::Expression;
+use super::expression::{EventView, Expression, Failure};
 use super::{EventTypes, nearest};
 use crate::event::{Event, EventClass, EventType, Scope};
 use crate::plugins::FieldError;
@@ -131,12 +131,12 @@ impl CompiledEligibility {
         Ok(Self { training: block.training, filters })
     }
 
-    /// True if the event qualifies; an error of the CEL expression counts as no, and is told.
+    /// True if the event qualifies; a failure of the CEL expression counts as no, and is told.
     ///
     /// # Errors
-    /// The text of the CEL error.
+    /// Why the CEL expression gives no answer.
     #[inline]
-    pub fn qualifies(&self, event: &Event, stores: &Stores) -> Result<bool, String> {
+    pub fn qualifies(&self, event: &Event, stores: &Stores) -> Result<bool, Failure> {
         if event.training && !self.training {
             return Ok(false);
         }
@@ -148,7 +148,7 @@ impl CompiledEligibility {
 }
 
 impl Filters {
-    fn pass(&self, event: &Event, stores: &Stores) -> Result<bool, String> {
+    fn pass(&self, event: &Event, stores: &Stores) -> Result<bool, Failure> {
         let listed =
             |ids: &FxHashSet<String>, id: Option<&str>| ids.is_empty() || id.is_some_and(|id| ids.contains(id));
         let cheap = self.event_types.is_none_or(|types| types.contains(event.event_type()))
@@ -162,7 +162,7 @@ impl Filters {
                 .as_ref()
                 .is_none_or(|hours| hours.contains(stores.local(event.store_id().unwrap_or_default(), event.time)));
         match &self.when {
-            Some(when) if cheap => when.matches(event, stores),
+            Some(when) if cheap => when.matches(&EventView::new(event, stores)),
             _ => Ok(cheap),
         }
     }
@@ -186,7 +186,7 @@ mod tests {
         NewEvent::new("1", "/stores/S001/terminals/T1", EventType::ItemAdded, time, data).to_event()
     }
 
-    fn qualifies(block: &Value) -> Result<bool, String> {
+    fn qualifies(block: &Value) -> Result<bool, Failure> {
         let stores = json!({"S001": {"timeZone": "Europe/Berlin"}});
         let stores = Stores::new(serde_json::from_value(stores).unwrap()).unwrap();
         compile(block).unwrap().qualifies(&item("2026-01-05T21:30:00Z"), &stores)
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn an_expression_that_fails_is_told_and_counts_as_no() {
-        assert!(qualifies(&json!({"when": "event.data.nothing == 1"})).unwrap_err().contains("nothing"));
+        assert!(qualifies(&json!({"when": "event.data.nothing == 1"})).unwrap_err().to_string().contains("nothing"));
         assert_eq!(qualifies(&json!({"stores": ["S002"], "when": "event.data.nothing == 1"})), Ok(false));
     }
 

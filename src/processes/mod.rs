@@ -228,7 +228,7 @@ impl Processes {
         let mut plugins: BTreeMap<String, PluginFigures> = BTreeMap::new();
         for (name, figures) in others.iter().filter(|other| other.is_alive).flat_map(|other| &other.info.plugins) {
             let sum = plugins.entry(name.clone()).or_default();
-            *sum = sum.plus(*figures);
+            *sum = std::mem::take(sum).plus(figures);
         }
         self.status.set_plugins_elsewhere(plugins);
         self.others.store(Arc::new(others));

@@ -11,6 +11,7 @@ import { useList, useResource } from '../lib/resource.js';
 import { href } from '../lib/router.js';
 import { toast } from '../lib/toast.js';
 import { Empty, More, PageHead, ProblemBox, Switch, Tabs } from '../ui/parts.js';
+import { Conditions } from './conditions.js';
 import { Health, Members, Refused } from './members.js';
 import { Stats, switchPlugin } from './plugins.js';
 import { Recommendations } from './recommendations.js';
@@ -50,7 +51,7 @@ export function PluginPage({ name, tab = 'settings' }) {
     <//>
     <${ProblemBox} problem=${error} retry=${reload} />
     ${data?.fault && html`<div class="problem" role="alert"><strong>Cannot run</strong><span>${data.fault}</span></div>`}
-    ${data && html`<${Stats} plugin=${data} />
+    ${data && html`<${Stats} plugin=${data} /><${Conditions} conditions=${data.stats?.conditions} />
       <${Tabs} tabs=${tabs} current=${tab} label="Parts of the plugin" />
       <div hidden=${tab !== 'settings' && tab !== 'eligibility'}><${Editor} path=${path} loaded=${data} etag=${etag ?? `"${data.revision}"`} tab=${tab} onSaved=${setData} /></div>
       ${tab === 'history' && html`<${History} path=${path} revision=${data.revision} />`}

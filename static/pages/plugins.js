@@ -27,6 +27,9 @@ export function Stats({ plugin: { stats = {}, kind, members }, now }) {
     <div><dt>Last event</dt><dd>${ago(stats.lastEventAt, now)}</dd></div></dl>`;
 }
 
+/** Events for which a condition of the plugin cost more than its budget. */
+const overBudget = ({ stats }) => (stats?.conditions ?? []).reduce((sum, one) => sum + one.overBudget, 0);
+
 function PluginCard({ plugin, onChanged }) {
   const [busy, setBusy] = useState(false);
   const flip = async (active) => {
@@ -50,6 +53,7 @@ function PluginCard({ plugin, onChanged }) {
     <p>${plugin.description}</p>
     ${plugin.fault && html`<div class="problem" role="alert"><strong>Cannot run</strong><span>${plugin.fault}</span></div>`}
     <${Stats} plugin=${plugin} />
+    ${overBudget(plugin) > 0 && html`<p class="problem"><strong>${count(overBudget(plugin))} times over budget</strong><span>A condition costs too much; the plugin's page names it.</span></p>`}
   </article>`;
 }
 

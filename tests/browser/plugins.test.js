@@ -197,3 +197,12 @@ test('a change leaves a line in the audit', async (t) => {
   await page.locator('.history li', { hasText: 'For the audit test' }).first().waitFor();
   await page.finish();
 });
+
+test('a condition that cannot be decided is named on the page of its plugin', async (t) => {
+  await restored(t, 'purchase-recommender');
+  await api('/api/plugins/purchase-recommender', { method: 'PATCH', body: { active: true, eligibility: { when: 'event.data.nothing == 1' } } });
+  await eventually(async () => (await pluginOf('purchase-recommender')).stats.conditions?.length > 0, 'an event failed it', 60000);
+  const page = await open('plugins/purchase-recommender');
+  await page.locator('[data-condition="eligibility.when"]', { hasText: 'there is no key nothing' }).waitFor();
+  await page.finish();
+});

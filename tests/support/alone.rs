@@ -91,7 +91,7 @@ fn collect(effects: Vec<Effect>) -> Outcome {
             Effect::Record(record) => {
                 records.insert(id_of(&record).to_owned(), record);
             }
-            Effect::Http(_) | Effect::Log(_) => {}
+            Effect::Http(_) | Effect::Log(_) | Effect::ConditionFailed(_) => {}
         }
     }
     let mut ids: Vec<&str> = outcome.published.iter().map(|event| event.id.as_str()).collect();

@@ -188,6 +188,8 @@ impl Assembly {
                 };
                 self.feed.push(FeedItem { kind: FeedKind::Log, at: self.now, body });
             }
+            // Moved to the plugin's figures by its actor.
+            Effect::ConditionFailed(_) => {}
         }
     }
 

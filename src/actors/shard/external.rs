@@ -9,7 +9,7 @@ use crate::bus::{NewRecord, Topic, TopicPartition};
 use crate::control::ExternalSnapshot;
 use crate::event::Scope;
 use crate::pipeline::Placed;
-use crate::status::{PluginFigures, PluginStatus, Status};
+use crate::status::{ConditionFailure, Conditions, PluginFigures, PluginStatus, Status};
 use crate::time::Timestamp;
 
 /// An event for one entity of a plugin, with its place in the order of its partition.
@@ -39,9 +39,14 @@ pub(super) fn route(input: &BatchInput, published: &[(TopicPartition, Placed)], 
         if plugin.manifest.wants_published {
             picked.extend(of_published(plugin, published));
         }
+        let mut conditions = Conditions::default();
         picked.retain(|one| {
             wanted += 1;
-            plugin.is_eligible(&one.placed.event, one.placed.position, input.settings.stores())
+            let event = &one.placed.event;
+            plugin.is_eligible(event, one.placed.position, input.settings.stores()).unwrap_or_else(|failure| {
+                conditions.count(ConditionFailure::of_eligibility(failure, event));
+                false
+            })
         });
         picked.sort_by_key(|one| (one.partition, one.order));
         let consumed = picked.len() as u64;
@@ -50,8 +55,8 @@ pub(super) fn route(input: &BatchInput, published: &[(TopicPartition, Placed)], 
             inputs.records.push((one.partition, record(plugin, one.entity, one.placed)));
         }
         let skipped = wanted - consumed;
-        let figures =
-            PluginFigures { consumed, skipped, last_event_at: newest.as_millis(), ..PluginFigures::default() };
+        let last_event_at = newest.as_millis();
+        let figures = PluginFigures { consumed, skipped, last_event_at, conditions, ..PluginFigures::default() };
         inputs.counted.push((status.plugin(&plugin.row.name), figures));
     }
     inputs

@@ -19,6 +19,7 @@ use crate::event::Event;
 use crate::orders::order::{created_event, delivery_body};
 use crate::plugins::Plugin;
 use crate::plugins::order_delivery::{Next, OrderDelivery, Outcome, Settings, decide};
+use crate::status::ConditionFailure;
 use crate::store::{AttemptRecord, ClaimRequest, ClaimedOrder, Settled, Settlement, Turn};
 use crate::time::Timestamp;
 
@@ -207,18 +208,22 @@ impl OrderDispatcher {
 
     /// An order that the plugin's eligibility does not let through.
     fn held(&self, claimed: &ClaimedOrder, snapshot: &Snapshot) -> Option<Settled> {
-        let event = Event::parse(&created_event(&claimed.order));
-        let qualifies = match &event {
-            Ok(event) => snapshot.eligibility::<OrderDelivery>().qualifies(event, snapshot.stores()),
+        let plugin = self.context.status.plugin(OrderDelivery::NAME);
+        match Event::parse(&created_event(&claimed.order)) {
+            Ok(event) => match snapshot.eligibility::<OrderDelivery>().qualifies(&event, snapshot.stores()) {
+                Ok(true) => return None,
+                Ok(false) => {}
+                Err(failure) => {
+                    tracing::error!(order = claimed.order.id, %failure, "order-delivery's eligibility cannot judge");
+                    plugin.condition_failed(ConditionFailure::of_eligibility(failure, &event));
+                }
+            },
             // It was an event when it was read from the bus; should it be none in this version, people must see it.
-            Err(error) => Err(error.to_string()),
-        };
-        match qualifies {
-            Ok(true) => return None,
-            Ok(false) => {}
-            Err(error) => tracing::error!(order = claimed.order.id, error, "order-delivery's eligibility cannot judge"),
+            Err(error) => {
+                tracing::error!(order = claimed.order.id, %error, "order-delivery's eligibility cannot judge")
+            }
         }
-        self.context.status.plugin(OrderDelivery::NAME).skipped.add(1);
+        plugin.skipped.add(1);
         let settlement = Settlement::Held { settings_epoch: snapshot.epoch() };
         Some(Settled { claimed: claimed.clone(), claim: self.claim, attempt: None, settlement })
     }

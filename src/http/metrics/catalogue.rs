@@ -125,6 +125,10 @@ pub const FAMILIES: &[Family] = &[
     ),
     gauge("tillstream_partition_lag", "Records of an owned partition that are on the bus and not committed."),
     gauge("tillstream_partition_next_offset", "First offset of an owned partition that is not committed."),
+    counter(
+        "tillstream_plugin_condition_failures_total",
+        "Conditions that gave neither true nor false, by reason: over_budget, too_large, failed.",
+    ),
     counter("tillstream_plugin_consumed_total", "Events that a plugin was given."),
     counter("tillstream_plugin_effects_total", "Effects that a plugin asked for."),
     counter("tillstream_plugin_errors_total", "Events on which a plugin panicked."),

@@ -112,10 +112,11 @@ impl Compiled {
 
 /// Checks settings and makes them ready.
 pub(super) fn compile(settings: &Settings) -> Result<Compiled, Vec<FieldError>> {
-    let mut errors = Vec::new();
+    // Each rule takes a while to check: too many of them are not looked at.
     if settings.rules.len() > RULES_MAX {
-        errors.push(FieldError::new("rules", format!("holds more than {RULES_MAX} rules")));
+        return Err(vec![FieldError::new("rules", format!("holds more than {RULES_MAX} rules"))]);
     }
+    let mut errors = Vec::new();
     let mut keys = FxHashSet::default();
     let mut ids = FxHashSet::default();
     let mut rules = Vec::new();

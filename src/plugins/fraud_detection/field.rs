@@ -6,7 +6,7 @@ use compact_str::CompactString;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::event::{Event, EventData, Id, Scope};
-use crate::plugins::expression::raw_data;
+use crate::plugins::expression::EventView;
 use crate::plugins::nearest;
 
 /// Largest number that counts as a value, so that no sum overflows.
@@ -79,12 +79,12 @@ impl Field {
     }
 
     /// The value of the field, if the event has it and it can be compared.
-    pub(super) fn of(&self, event: &Event) -> Option<FieldValue> {
+    pub(super) fn of(&self, event: &Event, view: &EventView<'_>) -> Option<FieldValue> {
         let data = &event.data;
         let text = match self {
             #[expect(clippy::cast_precision_loss, reason = "amounts have at most 13 digits")]
             Self::Amount => return data.amount().map(|amount| FieldValue::Number(amount as f64)),
-            Self::Data(path) => return at_path(event, path),
+            Self::Data(path) => return at_path(view, path),
             Self::Source => Some(event.source.as_str()),
             Self::TerminalId => event.terminal_id(),
             Self::StoreId => event.store_id(),
@@ -113,9 +113,8 @@ fn text_value(text: &str) -> Option<FieldValue> {
     (text.len() <= TEXT_BYTES_MAX).then(|| FieldValue::Text(CompactString::new(text)))
 }
 
-fn at_path(event: &Event, path: &[String]) -> Option<FieldValue> {
-    let data = raw_data(event).ok()?;
-    match path.iter().try_fold(&data, |value, key| value.get(key))? {
+fn at_path(view: &EventView<'_>, path: &[String]) -> Option<FieldValue> {
+    match path.iter().try_fold(view.data()?, |value, key| value.get(key))? {
         serde_json::Value::Bool(value) => Some(FieldValue::Bool(*value)),
         serde_json::Value::Number(number) => {
             number.as_f64().filter(|value| value.abs() <= NUMBER_MAX).map(FieldValue::Number)

@@ -19,6 +19,7 @@ use self::alert::{Contributing, Finding};
 use self::compile::{CompiledRule, Measure, RuleUse};
 use self::field::FieldValue;
 use self::window::Entry;
+use super::expression::{EventView, Expression};
 use super::{FieldError, Plugin, Subscription};
 use crate::effect::Effects;
 use crate::event::{Event, EventData, Id, Scope};
@@ -48,9 +49,11 @@ impl Plugin for FraudDetection {
 
     fn apply(state: &mut State, compiled: &Compiled, event: &Event, fx: &mut Effects<'_>) {
         let time = event.time.min(fx.now()).as_millis();
+        // What all rules' expressions see is found out once, and they share one budget.
+        let view = EventView::new(event, fx.context().stores);
         for rule_use in compiled.uses(fx.context().scope, event.event_type()) {
             let rule = &compiled.rules[usize::from(rule_use.rule)];
-            let seen = Seen { rule, rule_use: *rule_use, event, time };
+            let seen = Seen { rule, rule_use: *rule_use, event, view: &view, time };
             if (rule_use.counts || rule_use.numerator)
                 && let Some(finding) = seen.observe(state, compiled, fx)
             {
@@ -68,13 +71,14 @@ struct Seen<'a> {
     rule: &'a CompiledRule,
     rule_use: RuleUse,
     event: &'a Event,
+    view: &'a EventView<'a>,
     time: i64,
 }
 
 impl Seen<'_> {
     /// Takes the event into the rule's window, and tells if the rule fires.
     fn observe(&self, state: &mut State, compiled: &Compiled, fx: &mut Effects<'_>) -> Option<Finding> {
-        let Self { rule, event, time, .. } = *self;
+        let Self { rule, event, view, time, .. } = *self;
         let plain_denominator = matches!(rule.measure, Measure::Ratio(None)) && !self.rule_use.numerator;
         if plain_denominator && !rule.filtered {
             state.rule(rule.key, compiled).count(time, rule.window_ms);
@@ -92,11 +96,11 @@ impl Seen<'_> {
         };
         let value = match &rule.measure {
             Measure::Count => FieldValue::None,
-            Measure::Sum(field) => field.of(event).filter(|value| matches!(value, FieldValue::Number(_)))?,
-            Measure::Distinct(field) => field.of(event)?,
+            Measure::Sum(field) => field.of(event, view).filter(|value| matches!(value, FieldValue::Number(_)))?,
+            Measure::Distinct(field) => field.of(event, view)?,
             Measure::Ratio(expression) => {
                 let numerator = match expression {
-                    Some(expression) => evaluate(expression, rule, event, fx),
+                    Some(expression) => evaluate(expression, rule, view, fx),
                     None => self.rule_use.numerator,
                 };
                 if !numerator {
@@ -146,7 +150,7 @@ impl Seen<'_> {
 
     /// The conditions that look at the event alone, cheap ones first.
     fn passes(&self, fx: &mut Effects<'_>) -> bool {
-        let Self { rule, event, .. } = self;
+        let Self { rule, event, view, .. } = self;
         if !rule.filtered {
             return true;
         }
@@ -163,7 +167,7 @@ impl Seen<'_> {
             && rule
                 .store_open
                 .is_none_or(|wanted| stores.is_open(event.store_id().unwrap_or_default(), event.time) == Some(wanted))
-            && rule.condition.as_ref().is_none_or(|condition| evaluate(condition, rule, event, fx))
+            && rule.condition.as_ref().is_none_or(|condition| evaluate(condition, rule, view, fx))
     }
 
     /// Keeps the event, since it may make later ones count.
@@ -177,15 +181,11 @@ impl Seen<'_> {
     }
 }
 
-/// An expression that fails counts as false, and a person can see it in the debug log.
-fn evaluate(
-    expression: &super::expression::Expression,
-    rule: &CompiledRule,
-    event: &Event,
-    fx: &mut Effects<'_>,
-) -> bool {
-    expression.matches(event, fx.context().stores).unwrap_or_else(|error| {
-        fx.log(format!("rule {}: the expression failed for {}: {error}", rule.id, event.name()));
+/// An expression that fails counts as false. A person sees it in the debug log, and counted with the plugin.
+fn evaluate(expression: &Expression, rule: &CompiledRule, view: &EventView<'_>, fx: &mut Effects<'_>) -> bool {
+    expression.matches(view).unwrap_or_else(|failure| {
+        fx.log(format!("rule {}: the expression failed for {}: {failure}", rule.id, view.event_name()));
+        fx.condition_failed(format!("rules.{}", rule.id), failure);
         false
     })
 }
