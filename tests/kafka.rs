@@ -12,6 +12,8 @@ mod chain;
 mod disturbed;
 #[path = "kafka/late_end.rs"]
 mod late_end;
+#[path = "kafka/manifests.rs"]
+mod manifests;
 #[path = "kafka/moving.rs"]
 mod moving;
 mod oracle;

@@ -2,14 +2,15 @@
 //!
 //! The protocol stands in `docs/plugin-protocol.md`. Every fault names its field.
 
-use std::collections::BTreeMap;
+mod cost;
+mod schema;
 
-use jsonschema::{Draft, PatternOptions, Validator};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::validate::{check, read};
+use self::schema::SettingsSchema;
+use super::validate::read;
 use super::{EventTypes, FieldError, Plugin, PluginVisitor, nearest, visit_all};
 use crate::bus::InputTopic;
 use crate::event::{EventClass, EventType, Scope};
@@ -55,7 +56,7 @@ pub struct Manifest {
     pub event_types: EventTypes,
     /// True if it wants what plugins publish.
     pub wants_published: bool,
-    schema: Validator,
+    schema: SettingsSchema,
 }
 
 impl Manifest {
@@ -105,9 +106,9 @@ impl Manifest {
             errors.append(&mut found);
             Default::default()
         });
-        let schema = compile_schema(&document.settings_schema).map_err(|error| errors.push(error)).ok();
+        let schema = SettingsSchema::compile(&document.settings_schema).map_err(|error| errors.push(error)).ok();
         if let Some(schema) = &schema {
-            errors.extend(check(schema, &document.settings_schema, &document.default_settings, "defaultSettings"));
+            errors.extend(schema.check(&document.settings_schema, &document.default_settings, "defaultSettings"));
         }
         match (input, schema) {
             (Some(input), Some(schema)) if errors.is_empty() => {
@@ -122,7 +123,7 @@ impl Manifest {
     /// # Errors
     /// Every field that is wrong.
     pub fn check_settings(&self, settings: &Value) -> Result<(), Vec<FieldError>> {
-        let errors = check(&self.schema, &self.document.settings_schema, settings, "settings");
+        let errors = self.schema.check(&self.document.settings_schema, settings, "settings");
         if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 }
@@ -165,83 +166,6 @@ fn event_types(document: &ManifestDocument) -> Result<(EventTypes, bool), Vec<Fi
         types = types.with(*kind);
     }
     if errors.is_empty() { Ok((types, published)) } else { Err(errors) }
-}
-
-fn compile_schema(schema: &Value) -> Result<Validator, FieldError> {
-    let wrong = |message: String| FieldError::new("settingsSchema", message);
-    if schema.get("type").and_then(Value::as_str) != Some("object") {
-        return Err(wrong("must have \"type\": \"object\"".to_owned()));
-    }
-    check_references(schema)?;
-    // Patterns come from outside: an engine without backtracking takes bounded time for each.
-    jsonschema::options()
-        .with_draft(Draft::Draft202012)
-        .with_pattern_options(PatternOptions::regex())
-        .build(schema)
-        .map_err(|error| wrong(error.to_string().chars().take(300).collect()))
-}
-
-/// Refuses references that leave the document, and definitions that need themselves: checking settings must end.
-fn check_references(schema: &Value) -> Result<(), FieldError> {
-    let wrong = |message: String| FieldError::new("settingsSchema", message);
-    let empty = serde_json::Map::new();
-    let definitions = schema.get("$defs").and_then(Value::as_object).unwrap_or(&empty);
-    let mut needs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, definition) in definitions {
-        needs.insert(name, references(definition).map_err(wrong)?);
-    }
-    let mut from_root = Vec::new();
-    for (key, part) in schema.as_object().into_iter().flatten() {
-        if key == "$ref" {
-            return Err(wrong("must not be a reference itself".to_owned()));
-        }
-        if key != "$defs" {
-            from_root.extend(references(part).map_err(wrong)?);
-        }
-    }
-    for name in from_root.iter().chain(needs.values().flatten()) {
-        if !definitions.contains_key(*name) {
-            return Err(wrong(format!("refers to #/$defs/{name}, which is not there")));
-        }
-    }
-    // Definitions that need nothing which is left: what remains needs itself.
-    while let Some(done) = needs.iter().find(|(_, of)| of.is_empty()).map(|(name, _)| *name) {
-        needs.remove(done);
-        for of in needs.values_mut() {
-            of.retain(|name| *name != done);
-        }
-    }
-    match needs.keys().next() {
-        None => Ok(()),
-        Some(name) => Err(wrong(format!("#/$defs/{name} refers to itself, or to one that does"))),
-    }
-}
-
-/// The names of the definitions that a part of a schema refers to.
-fn references(part: &Value) -> Result<Vec<&str>, String> {
-    let mut found = Vec::new();
-    let mut open = vec![part];
-    while let Some(value) = open.pop() {
-        match value {
-            Value::Array(items) => open.extend(items),
-            Value::Object(object) => {
-                for (key, value) in object {
-                    match (key.as_str(), value) {
-                        ("$dynamicRef" | "$recursiveRef" | "$id" | "$anchor" | "$dynamicAnchor", Value::String(_)) => {
-                            return Err(format!("must not use {key}"));
-                        }
-                        ("$ref", Value::String(target)) => match target.strip_prefix("#/$defs/") {
-                            Some(name) if !name.contains('/') => found.push(name),
-                            _ => return Err(format!("refers to {target}; only #/$defs/NAME is followed")),
-                        },
-                        _ => open.push(value),
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]
@@ -312,5 +236,112 @@ mod tests {
         assert!(Manifest::parse(Some(b"x"), b"{").unwrap_err()[0].message.starts_with("is no JSON"));
         let long = vec![b' '; MANIFEST_BYTES_MAX + 1];
         assert!(Manifest::parse(Some(b"x"), &long).unwrap_err()[0].message.contains("at most"));
+    }
+
+    fn outcome(schema: &Value, settings: &Value) -> Result<(), String> {
+        let with = json!({"settingsSchema": schema, "defaultSettings": settings});
+        Manifest::compile(&manifest(&with)).map(drop).map_err(|errors| errors[0].to_string())
+    }
+
+    /// Definitions that each refer twice to the next one.
+    fn doubling(keyword: &str, levels: usize) -> Value {
+        let next = |number: usize| json!({"$ref": format!("#/$defs/d{number}")});
+        let twice = |number| match keyword {
+            "properties" => json!({"properties": {"a": next(number), "b": next(number)}}),
+            "if" => json!({"if": next(number), "then": next(number)}),
+            _ => json!({keyword: [next(number), next(number)]}),
+        };
+        let mut definitions: serde_json::Map<String, Value> =
+            (0..levels).map(|number| (format!("d{number}"), twice(number + 1))).collect();
+        definitions.insert(format!("d{levels}"), json!({"type": "integer"}));
+        json!({"type": "object", "properties": {"a": next(0)}, "$defs": definitions})
+    }
+
+    #[test]
+    fn what_checking_costs_is_bounded_before_anything_is_checked() {
+        for keyword in ["allOf", "anyOf", "oneOf", "prefixItems", "properties", "if"] {
+            assert_eq!(outcome(&doubling(keyword, 5), &json!({})), Ok(()), "{keyword}");
+            let refused = outcome(&doubling(keyword, 40), &json!({"a": 1})).unwrap_err();
+            assert!(
+                refused.starts_with("settingsSchema: ") && refused.contains("references counted"),
+                "{keyword}: {refused}"
+            );
+        }
+        let chain: serde_json::Map<_, _> = (0..900)
+            .map(|number| (format!("d{number}"), json!({"not": {"$ref": format!("#/$defs/d{}", number + 1)}})))
+            .collect();
+        let mut deep = json!({"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}}, "$defs": chain});
+        deep["$defs"]["d900"] = json!(true);
+        assert!(outcome(&deep, &json!({"a": 1})).unwrap_err().contains("levels deep"));
+        let patterns: serde_json::Map<_, _> =
+            (0..400).map(|number| (format!("^\\p{{L}}{{1,{number}}}$"), json!({}))).collect();
+        let patterns = json!({"type": "object", "patternProperties": patterns});
+        assert!(outcome(&patterns, &json!({})).unwrap_err().contains("parts"));
+        let large = json!({"type": "object", "properties": {"a": {"pattern": "((a{1,1000}){1,1000}){1,1000}"}}});
+        assert!(outcome(&large, &json!({})).is_err());
+    }
+
+    #[test]
+    fn settings_that_cost_too_much_to_check_are_refused_whatever_makes_them_expensive() {
+        let list = |items: Value| json!({"type": "object", "properties": {"list": items}});
+        let names: Vec<_> = (0..400).map(|number| format!("name-{number}")).collect();
+        let each = json!({"properties": {"k": {"const": 1}}});
+        for schema in [
+            list(json!({"items": {"enum": names}})),
+            list(json!({"items": {"anyOf": vec![each.clone(); 300]}})),
+            list(json!({"items": true, "unevaluatedItems": false, "anyOf": vec![each; 100]})),
+            list(json!({"items": {"pattern": "^(a|b|c|d|e|f|g|h|i|j|k|l|m|n|o|p|q|r|s|t|u|v|w|x|y|z)*$"}})),
+            list(json!({"allOf": vec![json!({"uniqueItems": true}); 40]})),
+        ] {
+            let manifest =
+                Manifest::compile(&manifest(&json!({"settingsSchema": schema, "defaultSettings": {}}))).unwrap();
+            let settings = json!({"list": vec!["name-399-and-more"; 3_000]});
+            let errors = manifest.check_settings(&settings).unwrap_err();
+            assert!(errors[0].message.starts_with("takes too long to check"), "{schema}: {errors:?}");
+            let few = manifest.check_settings(&json!({"list": ["name-399"]}));
+            assert!(few.is_ok() || !few.unwrap_err()[0].message.contains("too long"), "{schema}");
+        }
+        let plain =
+            list(json!({"items": {"type": "object", "properties": {"sku": {"type": "string"}}, "required": ["sku"],
+            "additionalProperties": false}}));
+        let plain = Manifest::compile(&manifest(&json!({"settingsSchema": plain, "defaultSettings": {}}))).unwrap();
+        assert_eq!(plain.check_settings(&json!({"list": vec![json!({"sku": "P1"}); 10_000]})), Ok(()));
+        let faults = plain.check_settings(&json!({"list": vec![json!({"sku": 1}); 1_000]})).unwrap_err();
+        assert_eq!(faults.len(), 101, "{:?}", faults.last());
+    }
+
+    #[test]
+    fn what_only_looks_like_a_reference_is_data() {
+        let property = |schema: Value| {
+            json!({"type": "object", "properties": {"a": schema}, "$defs": {
+            "a b": {"type": "integer"}, "a/b": {"type": "integer"}, "a~b": {"type": "integer"}, "ä": {"type": "integer"}}})
+        };
+        for schema in [
+            json!({"enum": [{"$ref": "x"}, {"$id": "y"}]}),
+            json!({"const": {"$id": "x", "$dynamicRef": "#y"}}),
+            json!({"default": {"$ref": "#/nowhere"}}),
+            json!({"examples": [{"$anchor": "x", "$ref": "https://example.com/a.json"}]}),
+            json!({"type": "object", "properties": {"$ref": {"type": "string"}, "$id": {"type": "string"}}}),
+            json!({"x-of-their-own": {"$ref": "x"}}),
+        ] {
+            assert_eq!(outcome(&property(schema.clone()), &json!({})), Ok(()), "{schema}");
+        }
+        for target in
+            ["#/$defs/a%20b", "#/$defs/a~1b", "#/$defs/a~0b", "#/$defs/%C3%A4", "#/%24defs/a%20b", "#/$defs/a%7E1b"]
+        {
+            let schema = property(json!({"$ref": target}));
+            assert_eq!(outcome(&schema, &json!({"a": 1})), Ok(()), "{target}");
+            assert!(outcome(&schema, &json!({"a": "x"})).is_err(), "{target} is followed");
+        }
+        for (schema, expected) in [
+            (json!({"$ref": "#/$defs/a%20c"}), "not there"),
+            (json!({"$ref": "#/$defs/a/b"}), "only #/$defs/NAME"),
+            (json!({"not": {"$id": "https://example.com/x"}}), "must not use $id"),
+            (json!({"items": [{"$ref": "other.json"}]}), "only #/$defs/NAME"),
+        ] {
+            assert!(outcome(&property(schema.clone()), &json!({})).unwrap_err().contains(expected), "{schema}");
+        }
+        let unknown = json!({"type": "object", "$schema": "https://example.com/none"});
+        assert!(outcome(&unknown, &json!({})).unwrap_err().contains("$schema"));
     }
 }

@@ -13,8 +13,17 @@ use serde_json::Value;
 use super::eligibility::{CompiledEligibility, Eligibility};
 use super::{FieldError, Plugin, nearest};
 
+/// Schemas that are followed in search of the keys that an object may have.
+const RESOLVED_MAX: usize = 1000;
 /// Path of a plugin's settings in its representation.
 const SETTINGS: &str = "settings";
+/// Values in a document that is checked.
+const VALUES_MAX: usize = 200_000;
+/// Values in a document up to which all its faults are collected; above, only the first one is. Each value can have one, and a
+/// fault takes a hundred times the memory of a value.
+const ALL_FAULTS_VALUES_MAX: usize = 20_000;
+/// Most faults that are named at once.
+const FAULTS_MAX: usize = 100;
 /// Path of a plugin's eligibility in its representation.
 const ELIGIBILITY: &str = "eligibility";
 
@@ -59,6 +68,12 @@ fn below(root: &str, errors: Vec<FieldError>) -> Vec<FieldError> {
 pub fn read<T: JsonSchema + DeserializeOwned>(value: &Value, root: &str) -> Result<T, Vec<FieldError>> {
     let schema = schema_of::<T>();
     let validator = Validator::new(&schema).expect("schemas are generated from the code");
+    let values = count_values(value, VALUES_MAX);
+    if values > VALUES_MAX {
+        let message = format!("holds more than {VALUES_MAX} values; that is more than can be checked");
+        return Err(vec![FieldError::new(root, message)]);
+    }
+    let check = if values > ALL_FAULTS_VALUES_MAX { check_first } else { check };
     let errors = check(&validator, &schema, value, root);
     if !errors.is_empty() {
         return Err(errors);
@@ -70,12 +85,49 @@ pub fn read<T: JsonSchema + DeserializeOwned>(value: &Value, root: &str) -> Resu
     })
 }
 
-/// Checks a value against a schema that has been made ready; paths begin with `root`. Answers every field that does not fit.
+/// Checks a value against a schema that has been made ready; paths begin with `root`. Answers the fields that do not fit, up
+/// to [`FAULTS_MAX`].
 #[must_use]
 pub fn check(validator: &Validator, schema: &Value, value: &Value, root: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for error in validator.iter_errors(value) {
+        if errors.len() > FAULTS_MAX {
+            break;
+        }
         Faults { schema, root, errors: &mut errors }.add(&error);
+    }
+    cut_off(errors, root)
+}
+
+/// As [`check`], but only as far as the first fault: for a value so large that all of them would fill the memory.
+pub(super) fn check_first(validator: &Validator, schema: &Value, value: &Value, root: &str) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if let Err(error) = validator.validate(value) {
+        Faults { schema, root, errors: &mut errors }.add(&error);
+    }
+    cut_off(errors, root)
+}
+
+/// The values in a document, itself included, counted until there are more than `max`.
+fn count_values(value: &Value, max: usize) -> usize {
+    let mut count = 0;
+    let mut open = vec![value];
+    while let Some(value) = open.pop().filter(|_| count <= max) {
+        count += 1;
+        match value {
+            Value::Array(items) => open.extend(items.iter().take(max)),
+            Value::Object(object) => open.extend(object.values().take(max)),
+            _ => {}
+        }
+    }
+    count
+}
+
+/// Nobody reads a thousand faults, and an answer that names them all can be larger than the request by far.
+fn cut_off(mut errors: Vec<FieldError>, root: &str) -> Vec<FieldError> {
+    if errors.len() > FAULTS_MAX {
+        errors.truncate(FAULTS_MAX);
+        errors.push(FieldError::new(root, "has more faults than are named here; correct these first"));
     }
     errors
 }
@@ -102,7 +154,7 @@ impl Faults<'_> {
         let message = match error.kind() {
             ValidationErrorKind::AdditionalProperties { unexpected } => {
                 let known = self.known_keys(error);
-                for key in unexpected {
+                for key in unexpected.iter().take(FAULTS_MAX + 1) {
                     let message = match nearest(key, known.iter().map(String::as_str)) {
                         Some(near) => format!("is not a known key; did you mean {near}?"),
                         None => format!("is not a known key; known are {}", known.join(", ")),
@@ -196,11 +248,11 @@ impl Faults<'_> {
             .collect()
     }
 
-    /// Follows references and alternatives.
+    /// Follows references and alternatives, as far as a hint is worth it.
     fn resolve<'s>(&'s self, schemas: Vec<&'s Value>) -> Vec<&'s Value> {
         let mut found = Vec::new();
         let mut open = schemas;
-        while let Some(schema) = open.pop() {
+        while let Some(schema) = open.pop().filter(|_| found.len() < RESOLVED_MAX) {
             if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
                 open.extend(reference.strip_prefix('#').and_then(|pointer| self.schema.pointer(pointer)));
             }

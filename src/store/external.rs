@@ -10,6 +10,8 @@ use super::outbox::lane;
 use super::schema::{external_plugins, plugin_starts, plugins, refused_manifests};
 use crate::bus::NewRecord;
 
+/// Names that are remembered with the reason for which their manifest was refused: names cost a writer nothing.
+const REFUSED_MAX: i64 = 200;
 /// Who changes what follows from a manifest.
 const ACTOR: &str = "manifest";
 
@@ -63,7 +65,7 @@ impl Store {
         self.write(move |database| on!(database, accept(&accepted, &holds, &record))).await
     }
 
-    /// Remembers why a manifest was refused. Answers true if that is news.
+    /// Remembers why a manifest was refused. Answers true if that is news and fits among the names that are remembered.
     ///
     /// # Errors
     /// Only faults of the store.
@@ -220,6 +222,10 @@ queries! {
             let known: Option<String> =
                 refused_manifests::table.find(name).select(refused_manifests::why).first(db).optional()?;
             if known.as_deref() == Some(why) {
+                return Ok(false);
+            }
+            let others: i64 = refused_manifests::table.count().get_result(db)?;
+            if known.is_none() && others >= REFUSED_MAX {
                 return Ok(false);
             }
             queries::offsets::raise_settings(db)?;

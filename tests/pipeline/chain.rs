@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tillstream::app::open_bus;
-use tillstream::bus::{Record, Topic};
+use tillstream::bus::{NewRecord, Record, Topic};
 use tillstream::config::{BusKind, Config};
 
 use crate::process::Process;
@@ -125,6 +125,12 @@ impl Chain {
     pub(crate) async fn records(&self, topic: Topic) -> Vec<Record> {
         let bus = open_bus(&self.bus_config()).await.expect("the brokers answer");
         records(&*bus, topic).await
+    }
+
+    /// Appends records as somebody does who is no part of the product.
+    pub(crate) async fn append(&self, records: Vec<NewRecord>) {
+        let bus = open_bus(&self.bus_config()).await.expect("the brokers answer");
+        bus.append(records).await.expect("the brokers take them");
     }
 
     /// What plugins published.

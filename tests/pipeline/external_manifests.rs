@@ -112,3 +112,59 @@ async fn one_that_was_taken_away_comes_back_with_the_next_revision_and_without_w
     assert_eq!((&told["data"]["revision"], &told["data"]["skipBefore"]), (&json!(6), &json!(5)));
     open.stop().await;
 }
+
+/// Definitions that each refer twice to the next one: 2^40 steps for whoever follows them.
+fn doubling(keyword: &str) -> Value {
+    let next = |number: usize| json!({"$ref": format!("#/$defs/d{number}")});
+    let mut definitions: serde_json::Map<String, Value> =
+        (0..40).map(|number| (format!("d{number}"), json!({keyword: [next(number + 1), next(number + 1)]}))).collect();
+    definitions.insert("d40".to_owned(), json!({"type": "integer"}));
+    json!({"type": "object", "properties": {"a": next(0)}, "$defs": definitions})
+}
+
+#[actix::test]
+async fn a_manifest_that_would_take_for_ever_is_refused_and_named_and_the_next_one_is_read() {
+    let shop = Shop::on_a_file();
+    let open = shop.open().await;
+    for (name, schema) in [("all", doubling("allOf")), ("any", doubling("anyOf"))] {
+        announce(&open, &json!({"name": name, "settingsSchema": schema, "defaultSettings": {"a": 1}})).await;
+    }
+    announce(&open, &json!({})).await;
+    until("the next one is known", async || plugin(&open, NAME).await.is_some()).await;
+    for name in ["all", "any"] {
+        let refused = plugin(&open, name).await.expect("shown");
+        assert!(refused["refused"].as_str().expect("why").starts_with("settingsSchema: "), "{refused}");
+    }
+    let (_, letters) = open.call("GET", "/api/deadletters?reason=manifest_refused", None).await;
+    assert_eq!(letters["items"].as_array().expect("a list").len(), 2, "{letters}");
+    // What else is done goes on, the process ends when it is told, and reads the same topic again.
+    open.append(&[drawer("T1", 1, 0)]).await;
+    open.settled().await;
+    open.stop().await;
+    let open = shop.open().await;
+    until("it is ready", async || open.call("GET", "/health/ready", None).await.0 == 200).await;
+    assert!(plugin(&open, "all").await.expect("shown")["refused"].is_string());
+    announce(&open, &json!({"version": "1.0.1"})).await;
+    until("it is replaced", async || plugin(&open, NAME).await.is_some_and(|one| one["version"] == "1.0.1")).await;
+    open.stop().await;
+}
+
+#[actix::test]
+async fn settings_that_would_take_for_ever_to_check_are_refused() {
+    let shop = Shop::new();
+    let open = shop.open().await;
+    // The schema is small, and so is what it begins with; the settings make it expensive.
+    let entry = json!({"anyOf": (0..200).map(|number| json!({"properties": {"k": {"const": number}}, "required": ["k"]}))
+        .collect::<Vec<_>>()});
+    let schema = json!({"type": "object", "properties": {"list": {"type": "array", "items": entry}}});
+    announce(&open, &json!({"settingsSchema": schema, "defaultSettings": {"list": [{"k": 1}]}})).await;
+    until("it is taken", async || plugin(&open, NAME).await.is_some()).await;
+    let many = json!({"settings": {"list": vec![json!({"k": 199}); 5_000]}});
+    let (status, problem) = open.call("PATCH", &format!("/api/plugins/{NAME}"), Some(many)).await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("settings")), "{problem}");
+    assert!(problem["errors"][0]["message"].as_str().expect("why").contains("takes too long"), "{problem}");
+    let few = json!({"settings": {"list": [{"k": 199}]}});
+    let (status, _) = open.call("PATCH", &format!("/api/plugins/{NAME}"), Some(few)).await;
+    assert_eq!(status, 200);
+    open.stop().await;
+}
