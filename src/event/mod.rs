@@ -9,6 +9,7 @@ mod data;
 mod derived;
 mod one_pass;
 mod parse;
+mod patterns;
 mod redact;
 mod schemas;
 mod unique_keys;

@@ -25,6 +25,9 @@ impl Text<'_> {
     }
 }
 
+/// Largest `sequence`: every JSON reader knows whole numbers up to here exactly.
+pub(super) const SEQUENCE_MAX: u64 = 1 << 53;
+
 /// `sequence` is an integer; the CloudEvents extension of that name says string, so a decimal string is taken as well.
 pub(super) struct Sequence(u64);
 
@@ -37,7 +40,7 @@ impl<'de> Deserialize<'de> for Sequence {
                 f.write_str("an integer of at least 1")
             }
             fn visit_u64<E: de::Error>(self, value: u64) -> Result<Sequence, E> {
-                if value == 0 || value > (1 << 53) {
+                if value == 0 || value > SEQUENCE_MAX {
                     return Err(E::custom("is not an integer between 1 and 2^53"));
                 }
                 Ok(Sequence(value))
@@ -46,7 +49,9 @@ impl<'de> Deserialize<'de> for Sequence {
                 self.visit_u64(u64::try_from(value).unwrap_or(0))
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Sequence, E> {
-                self.visit_u64(text.parse().unwrap_or(0))
+                // Digits only: a number's text may also begin with a plus sign.
+                let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
+                self.visit_u64(text.parse().ok().filter(|_| is_decimal).unwrap_or(0))
             }
         }
         deserializer.deserialize_any(Number)
@@ -221,9 +226,8 @@ fn from_envelope(envelope: &Envelope<'_>, data: Option<EventData>, raw: Bytes) -
     }
     let business_day = match &envelope.businessday {
         Some(day) => Some(
-            day.0
-                .parse::<jiff::civil::Date>()
-                .map_err(|_| fault(Reason::InvalidField, "businessday", "is not a date such as 2026-01-05"))?,
+            parse_date(&day.0)
+                .ok_or_else(|| fault(Reason::InvalidField, "businessday", "is not a date such as 2026-01-05"))?,
         ),
         None => None,
     };
@@ -257,6 +261,16 @@ fn from_envelope(envelope: &Envelope<'_>, data: Option<EventData>, raw: Bytes) -
         correlation_id: owned(&envelope.correlationid),
         raw,
     })
+}
+
+/// A date as RFC 3339 has it; jiff reads more forms of ISO 8601, and date-times.
+fn parse_date(text: &str) -> Option<jiff::civil::Date> {
+    let is_plain = text.len() == 10
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(index, byte)| if matches!(index, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
+    if is_plain { text.parse().ok() } else { None }
 }
 
 fn parse_data(kind: EventType, raw: Option<&RawValue>) -> Result<EventData, EventError> {

@@ -8,6 +8,8 @@ use compact_str::CompactString;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::patterns;
+
 /// Longest identifier in bytes; what an indexed column holds in both databases.
 pub const ID_BYTES_MAX: usize = 255;
 /// Largest amount in minor units: ten thousand million in a currency with cents.
@@ -113,7 +115,7 @@ impl JsonSchema for Id {
         "Id".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX})
+        json_schema!({"type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX, "pattern": patterns::NO_CONTROL})
     }
     fn inline_schema() -> bool {
         true
@@ -235,7 +237,7 @@ impl JsonSchema for Quantity {
         "Quantity".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "number", "exclusiveMinimum": 0, "maximum": 1_000_000, "description": "Up to 3 decimal places."})
+        json_schema!({"type": "number", "minimum": 0.001, "maximum": 1_000_000, "description": "Up to 3 decimal places."})
     }
     fn inline_schema() -> bool {
         true

@@ -140,7 +140,7 @@ impl Defaults {
             let faults = errors.into_iter().map(|error| Fault {
                 line: tree.value.line_of(&error.field).or(Some(tree.referenced.line())),
                 field: error.field,
-                message: error.message,
+                message: with_quotes_suggested(error.message),
             });
             refuse(faults.collect())
         })
@@ -164,6 +164,24 @@ impl Defaults {
         }
         if errors.is_empty() { Ok(Self { stores, plugins: found }) } else { Err(errors) }
     }
+}
+
+/// YAML reads words such as NO, on and yes as true or false, and digits as a number: where a text is wanted, the message says
+/// that quotes help.
+fn with_quotes_suggested(message: String) -> String {
+    let Some((value, wanted)) = message.split_once(" is not of type") else {
+        return message;
+    };
+    let is_plain = matches!(value, "true" | "false" | "null") || value.parse::<f64>().is_ok();
+    if !is_plain || !wanted.contains("\"string\"") {
+        return message;
+    }
+    let why = match value {
+        "true" | "false" => "YAML reads words such as NO, no, off, on and yes as true or false",
+        "null" => "YAML reads ~ and null as nothing",
+        _ => "YAML reads digits as a number",
+    };
+    format!("{message}; {why}: put quotes around the text, such as \"NO\"")
 }
 
 /// Takes each plugin's block out of the file; what is left belongs to nobody.
@@ -328,6 +346,19 @@ mod tests {
             ),
             ("stores:\n  S001:\n    name: A\n    timeZone: Europe/Berln\n", "plugins.yaml:4: stores.S001.timeZone: "),
             ("stores:\n  S001:\n    hours:\n      mon: 7-9\n", "plugins.yaml:4: stores.S001.hours.mon: "),
+            (
+                "stores:\n  S001:\n    jurisdiction: NO\n",
+                "plugins.yaml:3: stores.S001.jurisdiction: false is not of types \"null\", \"string\"; YAML reads words such as NO, no, off, on and yes as true or false: put quotes around the text, such as \"NO\"",
+            ),
+            ("stores:\n  S001:\n    jurisdiction: 47\n", "YAML reads digits as a number: put quotes around the text"),
+            (
+                "plugins:\n  customer-lookup:\n    eligibility:\n      stores: [0815]\n",
+                "YAML reads digits as a number: put quotes around the text",
+            ),
+            (
+                "plugins:\n  age-verification:\n    settings:\n      policies:\n        - jurisdiction: no\n",
+                "plugins.yaml:5: plugins.age-verification.settings.policies[0].jurisdiction: false is not of type",
+            ),
             ("stores: [\n", "plugins.yaml:"),
             ("- a\n", "plugins.yaml:1: "),
             (
