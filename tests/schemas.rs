@@ -296,16 +296,24 @@ fn a_schema_takes_what_the_parser_takes_and_refuses_what_it_refuses() {
 fn schemas_use_no_format_that_others_do_not_know() {
     fn formats<'a>(value: &'a Value, found: &mut BTreeSet<&'a str>) {
         match value {
-            Value::Array(items) => items.iter().for_each(|item| formats(item, found)),
+            Value::Array(items) => {
+                for item in items {
+                    formats(item, found);
+                }
+            }
             Value::Object(object) => {
                 found.extend(object.get("format").and_then(Value::as_str));
-                object.values().for_each(|value| formats(value, found));
+                for value in object.values() {
+                    formats(value, found);
+                }
             }
             _ => {}
         }
     }
     let schemas = json_schemas();
     let mut found = BTreeSet::new();
-    schemas.values().for_each(|schema| formats(schema, &mut found));
+    for schema in schemas.values() {
+        formats(schema, &mut found);
+    }
     assert_eq!(found, BTreeSet::from(["date", "date-time"]));
 }

@@ -220,7 +220,7 @@ impl OrderDispatcher {
             },
             // It was an event when it was read from the bus; should it be none in this version, people must see it.
             Err(error) => {
-                tracing::error!(order = claimed.order.id, %error, "order-delivery's eligibility cannot judge")
+                tracing::error!(order = claimed.order.id, %error, "order-delivery's eligibility cannot judge");
             }
         }
         plugin.skipped.add(1);

@@ -235,18 +235,13 @@ impl<'a> Evaluation<'a> {
 }
 
 /// The place in a list that an index means; `None` if no list has it.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "the number is whole and within the range"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the number is whole and within the range")]
 fn place<'a>(index: &Value<'a>) -> std::result::Result<Option<usize>, Fault<'a>> {
     match index {
         Value::Int(index) => Ok(usize::try_from(*index).ok()),
         Value::Uint(index) => Ok(usize::try_from(*index).ok()),
         Value::Double(index) if index.fract() == 0.0 => {
-            Ok((*index >= 0.0 && *index < u32::MAX as f64).then_some(*index as usize))
+            Ok((*index >= 0.0 && *index < f64::from(u32::MAX)).then_some(*index as usize))
         }
         other => Err(Problem::NoOverload("[]", "list", Some(other.type_name())).into()),
     }

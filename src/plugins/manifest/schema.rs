@@ -108,7 +108,7 @@ fn check_draft(schema: &Value) -> Result<(), String> {
 
 /// The schemas directly inside a schema, with the keyword under which each stands. What only looks like one, in `enum`,
 /// `const`, `default` or `examples`, is data.
-pub(super) fn inner<'a>(schema: &'a Map<String, Value>) -> impl Iterator<Item = (&'a str, &'a Value)> {
+pub(super) fn inner(schema: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
     schema.iter().flat_map(|(keyword, value)| {
         let name = keyword.as_str();
         let found: Vec<&Value> = match value {
