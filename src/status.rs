@@ -7,6 +7,7 @@
 mod conditions;
 mod figures;
 mod memory;
+mod parked;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use conditions::{ConditionFailure, ConditionFigures, Conditions, ELIGIBILITY_WHEN};
 pub use figures::{Counter, Gauge};
 pub use memory::{peak_rss_bytes, rss_bytes};
+pub use parked::{Parked, ParkedItem, REST};
 
 use crate::bus::TopicPartition;
 use crate::config::Role;
@@ -260,6 +262,8 @@ pub struct Status {
     actors: RwLock<BTreeMap<String, Arc<ActorStatus>>>,
     /// Reasons why the process cannot do its work now, by part.
     unready: RwLock<BTreeMap<&'static str, String>>,
+    /// What is set aside so that the others go on.
+    pub parked: Parked,
 }
 
 fn entry<K: Ord + Clone, V: Default>(map: &RwLock<BTreeMap<K, Arc<V>>>, key: &K) -> Arc<V> {
@@ -288,6 +292,7 @@ impl Status {
             elsewhere: RwLock::default(),
             actors: RwLock::default(),
             unready: RwLock::default(),
+            parked: Parked::default(),
         }
     }
 

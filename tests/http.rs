@@ -226,6 +226,21 @@ async fn the_process_tells_how_it_is() {
     assert_eq!(client.send("GET", "/", &[("if-none-match", etag.as_str())], "").await.status, 304);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_set_aside_is_named_on_the_system_page_in_readiness_and_in_metrics() {
+    let client = Client::start().await;
+    client.state.status.parked.park("evidence", "a1", "cannot be read");
+    let system = client.get("/api/system").await.body;
+    let item = &system["parked"][0];
+    assert_eq!((&item["part"], &item["name"]), (&json!("evidence"), &json!("a1")));
+    let ready = client.get("/health/ready").await;
+    assert_eq!((ready.status, &ready.body["status"]), (200, &json!("degraded")));
+    let metrics = client.get("/metrics").await.text;
+    for part in ["evidence", "all"] {
+        assert!(metrics.contains(&format!("tillstream_parked{{part=\"{part}\"}} 1")), "{metrics}");
+    }
+}
+
 fn log_line(text: &str) -> FeedItem {
     let json = format!(r#"{{"message":"{text}"}}"#);
     let body = FeedBody::Json { type_name: "log".into(), terminal: None, plugin: None, json: json.into() };

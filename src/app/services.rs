@@ -148,7 +148,8 @@ fn watch_evidence(supervisor: &Addr<Supervisor>, parts: &Parts, identity: &Ident
     let factory: Factory = Box::new(move || {
         let (store, bus) = (context.store.clone(), Arc::clone(&context.bus));
         let leases = is_shared.then(|| identity.leases(&store, Role::Processor, "task:"));
-        Box::pin(async move { evidence::run(&store, &*bus, leases.as_ref()).await })
+        let parked = context.status.parked.clone();
+        Box::pin(async move { evidence::run(&store, &*bus, leases.as_ref(), &parked).await })
     });
     supervisor.do_send(Watch { name: "evidence", factory });
 }
@@ -156,8 +157,11 @@ fn watch_evidence(supervisor: &Addr<Supervisor>, parts: &Parts, identity: &Ident
 fn watch_retention(supervisor: &Addr<Supervisor>, parts: &Parts) {
     let context = parts.context.clone();
     let factory: Factory = Box::new(move || {
-        let bus = Arc::clone(&context.bus);
-        Box::pin(async move { retention::run(&*bus).await })
+        let (bus, parked) = (Arc::clone(&context.bus), context.status.parked.clone());
+        Box::pin(async move {
+            retention::run(&*bus, &parked).await;
+            ended("the floors of topics")
+        })
     });
     supervisor.do_send(Watch { name: "retention", factory });
 }

@@ -3,7 +3,7 @@
 //! It lives as long as somebody holds it; a new consumer on it is what a restarted process would see. Never used by the
 //! product itself.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -60,6 +60,10 @@ struct State {
     members: Vec<u64>,
     /// Which of them has which partition.
     owners: BTreeMap<u32, u64>,
+    /// Partitions that cannot be read.
+    away: BTreeSet<TopicPartition>,
+    /// Ends of the names of lanes that fail.
+    lanes_away: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -112,6 +116,8 @@ impl SimulatedBus {
             lanes: BTreeMap::new(),
             members: Vec::new(),
             owners: BTreeMap::new(),
+            away: BTreeSet::new(),
+            lanes_away: BTreeSet::new(),
         };
         let shared = Shared {
             partitions,
@@ -145,7 +151,37 @@ impl SimulatedBus {
     }
 }
 
+impl SimulatedBus {
+    /// From now on this partition cannot be read, or can again.
+    pub fn set_away(&self, place: TopicPartition, is_away: bool) {
+        let away = &mut self.shared.lock().away;
+        if is_away {
+            away.insert(place)
+        } else {
+            away.remove(&place)
+        };
+    }
+
+    /// From now on lanes whose name ends so fail, or go on again.
+    pub fn set_lane_away(&self, lane: &str, is_away: bool) {
+        let away = &mut self.shared.lock().lanes_away;
+        if is_away {
+            away.insert(lane.to_owned())
+        } else {
+            away.remove(lane)
+        };
+    }
+}
+
 impl Shared {
+    fn is_away(&self, place: TopicPartition) -> bool {
+        self.lock().away.contains(&place)
+    }
+
+    fn is_lane_away(&self, lane: &str) -> bool {
+        self.lock().lanes_away.iter().any(|end| lane.ends_with(end))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -278,7 +314,7 @@ impl Bus for SimulatedBus {
     ) -> BoxFuture<'static, Result<(), BusError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            if shared.fault(|faults| faults.append_unavailable).await {
+            if shared.fault(|faults| faults.append_unavailable).await || shared.is_lane_away(&lane) {
                 return Err(unavailable());
             }
             shared.append(records, Some((lane, position)))?;
@@ -289,7 +325,7 @@ impl Bus for SimulatedBus {
     fn lane_position(&self, lane: String) -> BoxFuture<'static, Result<Option<i64>, BusError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            if shared.fault(|faults| faults.read_unavailable).await {
+            if shared.fault(|faults| faults.read_unavailable).await || shared.is_lane_away(&lane) {
                 return Err(unavailable());
             }
             Ok(shared.lock().lanes.get(&lane).copied())
@@ -304,7 +340,7 @@ impl Bus for SimulatedBus {
     ) -> BoxFuture<'static, Result<Fetched, BusError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            if shared.fault(|faults| faults.read_unavailable).await {
+            if shared.fault(|faults| faults.read_unavailable).await || shared.is_away(from) {
                 return Err(unavailable());
             }
             shared.read(from, offset, bytes_max)
@@ -320,6 +356,9 @@ impl Bus for SimulatedBus {
     }
 
     fn bounds(&self, of: TopicPartition) -> BoxFuture<'static, Result<Bounds, BusError>> {
+        if self.shared.is_away(of) {
+            return Box::pin(std::future::ready(Err(unavailable())));
+        }
         let bounds =
             self.shared.with_partition(of, |partition| Ok(Bounds { low: partition.low, high: partition.high() }));
         Box::pin(std::future::ready(bounds))

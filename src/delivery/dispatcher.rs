@@ -29,6 +29,7 @@ use crate::bus::NewRecord;
 use crate::config::RemoteUrl;
 use crate::effect::{HttpEffect, HttpRequest, Service};
 use crate::event::ReplyOutcome;
+use crate::status::{Parked, ParkedItem, REST};
 use crate::store::{HttpEnd, HttpRow, Store, StoreError};
 use crate::time::Timestamp;
 
@@ -38,6 +39,8 @@ const IN_FLIGHT_MAX: usize = 256;
 const IN_FLIGHT_PER_HOST_MAX: usize = 64;
 /// Where several processes make calls, each takes some of this many slots: call number n belongs to slot n % 16.
 const SLOTS: i64 = 16;
+/// Its name among the parts of the process.
+const PART: &str = "dispatcher";
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10) };
 const STORE_AWAY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 
@@ -83,6 +86,8 @@ pub struct DispatcherFigures {
     pub breakers: Vec<(&'static str, &'static str)>,
     /// Why no call can be made now, if that is so.
     pub error: Option<String>,
+    /// Calls whose rows cannot be read.
+    pub parked: Vec<ParkedItem>,
 }
 
 type Listener = Box<dyn Fn(HttpNotice) + Send + Sync>;
@@ -96,6 +101,7 @@ pub struct Dispatcher {
     listener: Listener,
     /// Where other processes dispatch as well.
     leases: Option<Leases>,
+    parked: Parked,
     error: Mutex<Option<String>>,
     client: reqwest::Client,
     answers: Answers,
@@ -131,6 +137,7 @@ impl Dispatcher {
             relay,
             listener: Box::new(listener),
             leases,
+            parked: Parked::default(),
             error: Mutex::new(Some("it has just started; wait a moment".to_owned())),
             client: http_call::client(),
             answers: Answers::new(),
@@ -192,18 +199,29 @@ impl Dispatcher {
         }
     }
 
-    /// Calls of this process's slots whose time has come.
+    /// Calls of this process's slots whose time has come. Those that cannot be read rest for a while: they would come first again
+    /// with every look.
     async fn due(&self, limit: usize) -> Result<Vec<HttpRow>, StoreError> {
-        let Some(leases) = &self.leases else {
-            return self.store.http_due(Timestamp::now(), limit).await;
+        let due = match &self.leases {
+            None => self.store.http_due(Timestamp::now(), limit).await?,
+            Some(leases) => {
+                let names: Vec<String> = (0..SLOTS).map(|slot| format!("{slot:02}")).collect();
+                let held = leases.hold(&names).await?;
+                let slots: Vec<i64> = held.iter().filter_map(|name| name.parse().ok()).collect();
+                if slots.is_empty() {
+                    return Ok(Vec::new());
+                }
+                self.store.http_due_in(Timestamp::now(), limit, SLOTS, slots).await?
+            }
         };
-        let names: Vec<String> = (0..SLOTS).map(|slot| format!("{slot:02}")).collect();
-        let held = leases.hold(&names).await?;
-        let slots: Vec<i64> = held.iter().filter_map(|name| name.parse().ok()).collect();
-        if slots.is_empty() {
-            return Ok(Vec::new());
+        if !due.unreadable.is_empty() {
+            for (id, reason) in &due.unreadable {
+                self.parked.park(PART, id, reason);
+            }
+            let ids = due.unreadable.into_iter().map(|(id, _)| id).collect();
+            self.store.http_postpone(ids, Timestamp::now().plus_millis(millis(REST))).await?;
         }
-        self.store.http_due_in(Timestamp::now(), limit, SLOTS, slots).await
+        Ok(due.rows)
     }
 
     fn set_error(&self, error: Option<String>) {
@@ -229,6 +247,7 @@ impl Dispatcher {
             cached: load(&self.cached),
             breakers: vec![("customers", self.hosts[&Service::Customers].breaker().state())],
             error: self.error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            parked: self.parked.list(),
         }
     }
 

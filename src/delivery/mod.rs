@@ -18,8 +18,9 @@ pub mod stub;
 pub mod stub_customers;
 pub mod stub_orders;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
@@ -27,7 +28,8 @@ use dispatcher::Dispatcher;
 pub use notice::HttpNotice;
 use relay::Relay;
 
-use crate::bus::BusError;
+use crate::bus::{BusError, TopicPartition};
+use crate::status::{self, Parked};
 use crate::store::StoreError;
 
 /// What delivers in this process, for those who want to know how it fares.
@@ -82,6 +84,33 @@ impl Patience {
         let pause = self.next;
         self.next = (self.next * 2).min(self.longest);
         pause
+    }
+}
+
+/// Partitions that fail while others go on: each rests before it is looked at again, longer each time.
+#[derive(Debug, Default)]
+struct Resting(BTreeMap<TopicPartition, (u32, Instant)>);
+
+impl Resting {
+    const REST: Backoff = Backoff { first: Duration::from_millis(200), longest: status::REST };
+
+    fn rests(&self, place: TopicPartition) -> bool {
+        self.0.get(&place).is_some_and(|(_, until)| *until > Instant::now())
+    }
+
+    /// Sets a partition aside, and names it.
+    fn set_aside(&mut self, parked: &Parked, part: &'static str, place: TopicPartition, error: &PassError) {
+        let (failures, until) = self.0.entry(place).or_insert((0, Instant::now()));
+        *failures += 1;
+        *until = Instant::now() + Self::REST.limit(*failures);
+        parked.park(part, &place.to_string(), &error.to_string());
+    }
+
+    /// It goes on.
+    fn goes_on(&mut self, parked: &Parked, part: &'static str, place: TopicPartition) {
+        if self.0.remove(&place).is_some() {
+            parked.unpark(part, &place.to_string());
+        }
     }
 }
 

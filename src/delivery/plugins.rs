@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::ownership::{self, Held};
-use super::{Backoff, PassError};
+use super::{Backoff, PassError, Resting};
 use crate::actors::shard::ShardContext;
 use crate::bus::{BusError, Record, Topic, TopicPartition};
 use crate::control::{ManifestFault, ManifestOutcome, Snapshot};
@@ -24,6 +24,8 @@ use crate::time::Timestamp;
 const READ_BYTES_MAX: usize = 1024 * 1024;
 /// How often the ends are looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// Its name among the parts of the process.
+const PART: &str = "plugins-intake";
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
 /// The header by which a plugin says that it wrote a dead letter itself.
 const WRITER: &str = "tillstream-plugin";
@@ -46,9 +48,10 @@ impl PluginIntake {
     /// Reads until the future is dropped, which is safe at any moment.
     pub async fn run(&self) {
         let mut held = Held::new();
+        let mut resting = Resting::default();
         let mut failures = 0;
         loop {
-            match self.pass(&mut held).await {
+            match self.pass(&mut held, &mut resting).await {
                 Ok(true) => failures = 0,
                 Ok(false) => {
                     failures = 0;
@@ -90,17 +93,40 @@ impl PluginIntake {
     }
 
     /// Reads and commits what there is. True if there may be more.
-    async fn pass(&self, held: &mut Held) -> Result<bool, PassError> {
+    async fn pass(&self, held: &mut Held, resting: &mut Resting) -> Result<bool, PassError> {
         let ShardContext { store, status, .. } = &self.context;
         ownership::keep_up(store, status, held, self.wanted()).await?;
         let mut read = false;
-        let places: Vec<_> = held.keys().copied().collect();
+        let parked = &self.context.status.parked;
+        let places: Vec<_> = held.keys().copied().filter(|place| !resting.rests(*place)).collect();
+        let (mut failed, mut goes_on) = (Vec::new(), false);
         for place in places {
-            let row = &held[&place];
-            if let Some(row) = self.read(row).await? {
-                held.insert(place, row);
-                read = true;
+            match self.read(&held[&place]).await {
+                Ok(row) => {
+                    goes_on = true;
+                    resting.goes_on(parked, PART, place);
+                    if let Some(row) = row {
+                        held.insert(place, row);
+                        read = true;
+                    }
+                }
+                Err(error @ PassError::Store(StoreError::Fenced(_) | StoreError::SettingsMoved)) => return Err(error),
+                Err(error) => failed.push((place, error)),
             }
+        }
+        // Where nothing goes on it is the bus or the store that is away.
+        if let (false, Some((_, error))) = (goes_on, failed.first()) {
+            let why = error.to_string();
+            if matches!(error, PassError::Bus(BusError::Unavailable(_)) | PassError::Store(StoreError::Unavailable(_)))
+            {
+                return Err(failed.swap_remove(0).1);
+            }
+            tracing::debug!(why, "no partition of what plugins tell can be read");
+        }
+        for (place, error) in failed {
+            // Where its commit stands may be unknown: it is read again.
+            held.remove(&place);
+            resting.set_aside(parked, PART, place, &error);
         }
         Ok(read)
     }

@@ -2,7 +2,8 @@
 //!
 //! A row is sent with [`Bus::append_lane`], which stores the lane's position together with the records, and is then
 //! deleted. After a crash the position tells which rows are on the bus already. Lanes go on independently of each other:
-//! one whose records the bus refuses is parked, visibly, and tried again now and then.
+//! one that fails while others go on (the bus refuses its records, its next row cannot be read, its position is not told) is
+//! parked, visibly, and tried again now and then, apart from the others, which it cannot hold up then.
 //!
 //! Where several processes relay, each takes a share of the lanes with [`Leases`]. That is for peace and speed only: a relay
 //! whose lease was lost while it was paused finds the lane's position moved on, or is fenced by the bus, and sends nothing.
@@ -35,22 +36,26 @@ const PASS_PAUSE: Duration = Duration::from_millis(20);
 const PARKED: Duration = Duration::from_secs(30);
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
 
-/// A lane whose next row the bus refuses. Its rows stay in the outbox.
+/// How often it is looked whether a parked lane has rested for long enough.
+const RETRY_LOOK: Duration = Duration::from_millis(100);
+
+/// A lane that cannot be sent although others are. Its rows stay in the outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParkedLane {
     /// The lane.
     pub lane: String,
-    /// The row that is refused; the ones behind it wait.
+    /// The row that is refused, the ones behind it wait; 0 where the lane as such fails.
     pub seq: i64,
-    /// What the bus said.
+    /// What the bus or the store said.
     pub reason: String,
-    /// When it was refused first.
+    /// When it failed first.
     pub since: Timestamp,
 }
 
 #[derive(Debug)]
 struct Parked {
     lane: ParkedLane,
+    failures: u32,
     retry_at: Instant,
 }
 
@@ -107,6 +112,14 @@ impl Relay {
     /// Relays until the future is dropped, which is safe at any moment. Only one may run at a time in a process. Returns if
     /// another process took over the only relay's place.
     pub async fn run(&self) -> BusError {
+        tokio::select! {
+            error = self.send_all() => error,
+            error = self.retry_parked() => error,
+        }
+    }
+
+    /// Sends the lanes that are not parked.
+    async fn send_all(&self) -> BusError {
         let mut lanes = Lanes::default();
         let mut failures = 0;
         let mut patience = if self.leases.is_some() { Patience::shared() } else { Patience::alone() };
@@ -157,60 +170,131 @@ impl Relay {
         }
     }
 
-    /// Sends the next rows of every lane. True if there were any.
+    /// Tries parked lanes that have rested for long enough, each by itself.
+    async fn retry_parked(&self) -> BusError {
+        loop {
+            let rested: Vec<String> = {
+                let parked = lock(&self.parked);
+                let rested = parked.values().filter(|parked| parked.retry_at <= Instant::now());
+                rested.map(|parked| parked.lane.lane.clone()).collect()
+            };
+            for (lane, tried) in join_all(rested.into_iter().map(|lane| self.retry(lane))).await {
+                match tried {
+                    Err(PassError::Bus(error @ BusError::Fenced(_))) => return error,
+                    Err(error) => self.park_failing(&lane, &error),
+                    Ok(_) => {}
+                }
+            }
+            tokio::time::sleep(RETRY_LOOK).await;
+        }
+    }
+
+    async fn retry(&self, lane: String) -> (String, Result<bool, PassError>) {
+        let mut alone = Lanes::default();
+        let tried = self.send_lanes(&mut alone, vec![lane.clone()]).await;
+        (lane, tried)
+    }
+
+    /// Sends the next rows of every lane that is not parked. True if there were any.
     async fn pass(&self, lanes: &mut Lanes) -> Result<bool, PassError> {
         let mut waiting = self.store.outbox_lanes().await?;
-        {
-            let parked = lock(&self.parked);
-            waiting.retain(|lane| parked.get(lane).is_none_or(|parked| parked.retry_at <= Instant::now()));
-        }
         if let Some(leases) = &self.leases {
             waiting = leases.hold(&waiting).await?;
             // Whoever had a lane in between has moved its position.
             lanes.sent.retain(|lane, _| leases.holds(lane));
         }
+        {
+            let mut parked = lock(&self.parked);
+            // One that is another relay's by now, or in which nothing waits, is nothing to look after here.
+            parked.retain(|lane, _| waiting.contains(lane));
+            waiting.retain(|lane| !parked.contains_key(lane));
+        }
+        lanes.failing.retain(|lane, _| waiting.contains(lane));
+        self.send_lanes(lanes, waiting).await
+    }
+
+    /// Sends the next rows of these lanes. True if there were any. One that fails while others are sent is parked.
+    async fn send_lanes(&self, lanes: &mut Lanes, waiting: Vec<String>) -> Result<bool, PassError> {
         if waiting.is_empty() {
             return Ok(false);
         }
         if lanes.store_identity.is_empty() {
             lanes.store_identity = self.store.identity().await?;
         }
-        let waiting = self.find_positions(lanes, waiting).await?;
+        let mut failed = Vec::new();
+        let waiting = self.find_positions(lanes, waiting, &mut failed).await;
         let reads = waiting.iter().map(|lane| self.next_rows(lane, lanes.sent[lane]));
-        let batches = join_all(reads).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        if batches.iter().any(|batch| !batch.rows.is_empty()) {
+        let mut batches = Vec::with_capacity(waiting.len());
+        for (lane, read) in waiting.iter().zip(join_all(reads).await) {
+            match read {
+                Ok(batch) => batches.push((lane, batch)),
+                Err(error @ StoreError::Refused(_)) => failed.push((lane.clone(), error.into())),
+                // The store is away, for all of them.
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if batches.iter().any(|(_, batch)| !batch.rows.is_empty()) {
             self.store.sync().await?;
         }
-        let sends = waiting.iter().zip(batches).map(|(lane, batch)| {
+        let sends = batches.into_iter().map(|(lane, batch)| {
             let bus_lane = lanes.bus_lane(lane);
             async move { (lane.clone(), self.send(lane, bus_lane, batch).await) }
         });
-        let mut result = Ok(true);
         let mut done = Vec::new();
         for (lane, sent) in join_all(sends).await {
             // Where it failed, what was done is unknown: the bus will be asked.
             lanes.sent.remove(&lane);
             match sent {
                 Ok(Some(position)) => {
+                    lanes.failing.remove(&lane);
+                    lanes.last_sent = Some(Instant::now());
                     done.push((lane.clone(), position));
                     lanes.sent.insert(lane, position);
                 }
                 Ok(None) => {}
-                Err(error) => {
-                    if let Some(error) = self.unless_taken_over(&lane, error) {
-                        result = Err(error);
-                    }
-                }
+                Err(error) => failed.push((lane, error)),
             }
         }
-        if !done.is_empty() {
+        let others_go_on = !done.is_empty();
+        if others_go_on {
             self.store.outbox_delete(done).await?;
+        }
+        self.look_at_failed(lanes, failed, others_go_on)
+    }
+
+    /// Parks lanes that fail by themselves. Where nothing goes on, or somebody else is the only relay now, it is an error.
+    fn look_at_failed(
+        &self,
+        lanes: &mut Lanes,
+        failed: Vec<(String, PassError)>,
+        others_go_on: bool,
+    ) -> Result<bool, PassError> {
+        let mut result = Ok(true);
+        for (lane, error) in failed {
+            let Some(error) = self.unless_taken_over(&lane, error) else { continue };
+            let since = *lanes.failing.entry(lane.clone()).or_insert_with(Instant::now);
+            let is_its_own = match &error {
+                PassError::Bus(BusError::Fenced(_)) => false,
+                PassError::Store(StoreError::Refused(_)) | PassError::Bus(BusError::Refused(_)) => true,
+                // A bus that is away is away for all lanes. It is not if another one was sent since this one failed.
+                _ => others_go_on || lanes.last_sent.is_some_and(|at| at > since),
+            };
+            if is_its_own {
+                self.park_failing(&lane, &error);
+            } else if !matches!(result, Err(PassError::Bus(BusError::Fenced(_)))) {
+                result = Err(error);
+            }
         }
         result
     }
 
-    /// Asks the bus how far the lanes have come of which that is not known. Leaves out those that were taken over.
-    async fn find_positions(&self, lanes: &mut Lanes, mut waiting: Vec<String>) -> Result<Vec<String>, PassError> {
+    /// Asks the bus how far the lanes have come of which that is not known. Leaves out those that fail.
+    async fn find_positions(
+        &self,
+        lanes: &mut Lanes,
+        mut waiting: Vec<String>,
+        failed: &mut Vec<(String, PassError)>,
+    ) -> Vec<String> {
         let unknown = waiting.iter().filter(|lane| !lanes.sent.contains_key(*lane));
         let asked = unknown.map(|lane| {
             let position = self.bus.lane_position(lanes.bus_lane(lane));
@@ -221,15 +305,11 @@ impl Relay {
                 Ok(position) => {
                     lanes.sent.insert(lane, position.unwrap_or(i64::MIN));
                 }
-                Err(error) => {
-                    if let Some(error) = self.unless_taken_over(&lane, error.into()) {
-                        return Err(error);
-                    }
-                }
+                Err(error) => failed.push((lane, error.into())),
             }
         }
         waiting.retain(|lane| lanes.sent.contains_key(lane));
-        Ok(waiting)
+        waiting
     }
 
     /// The error, unless it only says that another relay sends this lane now.
@@ -238,6 +318,7 @@ impl Relay {
             (Some(leases), PassError::Bus(BusError::Fenced(why))) => {
                 tracing::info!(lane, why, "another relay sends this lane now");
                 leases.lost(lane);
+                lock(&self.parked).remove(lane);
                 None
             }
             (_, error) => Some(error),
@@ -298,16 +379,30 @@ impl Relay {
         Ok(())
     }
 
+    /// The bus refuses a row.
     fn park(&self, lane: &str, seq: i64, reason: String) {
+        self.set_aside(lane, seq, reason, |_| PARKED);
+    }
+
+    /// A lane fails that may soon be better.
+    fn park_failing(&self, lane: &str, error: &PassError) {
+        self.set_aside(lane, 0, error.to_string(), |failures| {
+            BACKOFF.pause(failures).max(BACKOFF.first).saturating_mul(failures).min(PARKED)
+        });
+    }
+
+    fn set_aside(&self, lane: &str, seq: i64, reason: String, rest: impl Fn(u32) -> Duration) {
         let mut parked = lock(&self.parked);
-        let retry_at = Instant::now() + PARKED;
         if let Some(known) = parked.get_mut(lane).filter(|known| known.lane.seq == seq) {
-            known.retry_at = retry_at;
+            known.failures = known.failures.saturating_add(1);
+            known.retry_at = Instant::now() + rest(known.failures);
+            known.lane.reason = reason;
             return;
         }
-        tracing::error!(lane, seq, reason, "the bus refuses a row of the outbox; its lane waits, others go on");
+        tracing::error!(lane, seq, reason, "a lane of the outbox cannot be sent and waits; the others go on");
         let parked_lane = ParkedLane { lane: lane.to_owned(), seq, reason, since: Timestamp::now() };
-        parked.insert(lane.to_owned(), Parked { lane: parked_lane, retry_at });
+        let new = Parked { lane: parked_lane, failures: 1, retry_at: Instant::now() + rest(1) };
+        parked.insert(lane.to_owned(), new);
     }
 }
 
@@ -317,6 +412,10 @@ struct Lanes {
     store_identity: String,
     /// The last row of each lane that is on the bus.
     sent: HashMap<String, i64>,
+    /// Since when lanes fail that are not parked.
+    failing: HashMap<String, Instant>,
+    /// When a lane was sent last.
+    last_sent: Option<Instant>,
 }
 
 impl Lanes {

@@ -5,15 +5,17 @@
 use std::time::Duration;
 
 use crate::bus::{Bus, Topic, TopicPartition};
+use crate::status::Parked;
 
 const TOPICS: [Topic; 4] = [Topic::Plugins, Topic::DeadLetters, Topic::Feed, Topic::Heartbeats];
 const EVERY: Duration = Duration::from_mins(1);
 
-/// Moves the floors of these topics to their ends, now and then, until the process ends.
-///
-/// # Errors
-/// If the bus fails; a fresh start goes on.
-pub async fn run(bus: &dyn Bus) -> Result<(), String> {
+/// Its name among the parts of the process.
+const PART: &str = "retention";
+
+/// Moves the floors of these topics to their ends, now and then, until the future is dropped. A partition that fails holds up no
+/// other.
+pub async fn run(bus: &dyn Bus, parked: &Parked) {
     if bus.is_shared() {
         // Its retention follows the settings of its topics.
         return std::future::pending().await;
@@ -22,8 +24,13 @@ pub async fn run(bus: &dyn Bus) -> Result<(), String> {
         for topic in TOPICS {
             for partition in 0..topic.partitions(bus.partitions()) {
                 let place = TopicPartition::new(topic, partition);
-                let bounds = bus.bounds(place).await.map_err(|error| error.to_string())?;
-                bus.set_floor(place, bounds.high);
+                match bus.bounds(place).await {
+                    Ok(bounds) => {
+                        bus.set_floor(place, bounds.high);
+                        parked.unpark(PART, &place.to_string());
+                    }
+                    Err(error) => parked.park(PART, &place.to_string(), &error.to_string()),
+                }
             }
         }
         tokio::time::sleep(EVERY).await;

@@ -15,7 +15,9 @@ use crate::bus::{Surplus, Topic, TopicPartition};
 use crate::config::Role;
 use crate::delivery::dispatcher::DispatcherFigures;
 use crate::delivery::relay::RelayFigures;
+use crate::processes::parked_items;
 use crate::sqlite::Files;
+use crate::status::ParkedItem;
 
 /// Bus or store count as away if they take longer; whoever probes waits little longer than that.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -158,6 +160,7 @@ pub(super) async fn checks(state: &AppState) -> Vec<Check> {
     checks.extend(delivery.relay.as_ref().map(|relay| relay_check(&relay.figures())));
     checks.extend(delivery.dispatcher.as_ref().map(|dispatcher| dispatcher_check(&dispatcher.figures())));
     checks.extend(actors_down(state));
+    checks.extend(parked_checks(&parked_items(&state.status, delivery)));
     checks
 }
 
@@ -165,6 +168,21 @@ pub(super) async fn checks(state: &AppState) -> Vec<Check> {
 fn surplus_check(surplus: &Surplus, is_processor: bool) -> Check {
     let condition = if is_processor && surplus.records > 0 { Condition::Failed } else { Condition::Degraded };
     Check::new("partitions", condition, Some(surplus.to_string()))
+}
+
+/// One check for each part that has set something aside.
+fn parked_checks(items: &[ParkedItem]) -> Vec<Check> {
+    let parts = items.chunk_by(|a, b| a.part == b.part).filter_map(|items| Some((items.first()?, items.len())));
+    parts
+        .map(|(first, count)| {
+            let message = format!(
+                "{count} set aside, the others go on; {} since {}: {}. The System page names them all; each is tried again every \
+                 minute",
+                first.name, first.since, first.reason
+            );
+            Check::new(first.part, Condition::Degraded, Some(message))
+        })
+        .collect()
 }
 
 fn relay_check(figures: &RelayFigures) -> Check {

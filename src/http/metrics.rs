@@ -8,6 +8,7 @@ mod exposition;
 mod outbox_age;
 mod process;
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,7 @@ use crate::bus::TopicPartition;
 use crate::config::{BusKind, Role, StoreUrl};
 use crate::feed::Extent;
 use crate::orders::acceptor::Acceptor;
+use crate::processes::parked_items;
 use crate::status::COMMIT_DURATION;
 use crate::store::{Expiring, LaneBacklog};
 use crate::time::Timestamp;
@@ -139,9 +141,9 @@ fn add_pipeline(state: &AppState, figures: &mut Exposition) {
 /// Owned partitions; the bus is asked for their ends.
 async fn add_partitions(state: &AppState, figures: &mut Exposition) {
     let owned = state.status.partitions();
-    let ends = join_all(owned.iter().map(|(place, _)| end_of(state, *place)));
-    // While the bus is away, what was seen last is better than nothing.
-    let ends = timeout(PATIENCE, ends).await.unwrap_or_else(|_| vec![0; owned.len()]);
+    // Where a partition cannot be asked, what was seen last is better than nothing.
+    let end = |place| async move { timeout(PATIENCE, end_of(state, place)).await.unwrap_or(0) };
+    let ends = join_all(owned.iter().map(|(place, _)| end(*place))).await;
     for ((place, partition), end) in owned.iter().zip(ends) {
         let number = place.partition.to_string();
         let labels = [("topic", place.topic.name()), ("partition", number.as_str())];
@@ -169,20 +171,24 @@ async fn end_of(state: &AppState, place: TopicPartition) -> i64 {
 /// What waits in the store. While it is away these figures are left out: old ones would look like new ones.
 async fn add_waiting(state: &AppState, memory: &Memory, figures: &mut Exposition) {
     let store = &state.store;
-    let asked = async { tokio::join!(store.outbox_backlog(), store.counts(), store.order_stats()) };
-    let Ok((backlog, counts, orders)) = timeout(PATIENCE, asked).await else { return };
-    if let Ok(backlog) = backlog {
+    // One that is slow or fails keeps none of the others from being shown.
+    let (backlog, counts, orders) = tokio::join!(
+        timeout(PATIENCE, store.outbox_backlog()),
+        timeout(PATIENCE, store.counts()),
+        timeout(PATIENCE, store.order_stats()),
+    );
+    if let Ok(Ok(backlog)) = backlog {
         let records = backlog.iter().map(|lane| lane.records).sum();
         let age = memory.outbox_age(&backlog);
         figures.number("tillstream_outbox_records", &[], records);
         figures.add("tillstream_outbox_oldest_seconds", &[], age.as_secs_f64());
     }
-    if let Ok(counts) = counts {
+    if let Ok(Ok(counts)) = counts {
         figures.number("tillstream_http_calls_waiting", &[], counts.http_calls);
         figures.number("tillstream_dead_letters_open", &[], counts.dead_letters_open);
         figures.number("tillstream_alerts_new", &[], counts.alerts_new);
     }
-    if let Ok(orders) = orders {
+    if let Ok(Ok(orders)) = orders {
         for (status, count) in [("pending", orders.pending), ("success", orders.success), ("failed", orders.failed)] {
             figures.number("tillstream_orders", &[("status", status)], count);
         }
@@ -262,6 +268,14 @@ fn add_delivery(state: &AppState, figures: &mut Exposition) {
         for (service, breaker) in dispatcher.breakers {
             figures.flag("tillstream_dispatcher_breaker_open", &[("service", service)], breaker == "open");
         }
+    }
+    let mut parts: BTreeMap<&str, u64> = BTreeMap::new();
+    for item in parked_items(&state.status, delivery) {
+        *parts.entry(item.part).or_default() += 1;
+    }
+    figures.count("tillstream_parked", &[("part", "all")], parts.values().sum());
+    for (part, items) in parts {
+        figures.count("tillstream_parked", &[("part", part)], items);
     }
     for role in Role::ALL {
         let others = state.processes.others_alive();

@@ -15,7 +15,7 @@ use crate::processes::{PartitionInfo, Process, TotalsInfo};
 use crate::status;
 use crate::store::model::PartitionRow;
 use crate::time::Timestamp;
-use view::{Actor, Delivery, FeedView, Kind, Partition, ProcessView, System, Unready};
+use view::{Actor, Delivery, FeedView, Kind, Parked, Partition, ProcessView, System, Unready};
 
 /// Bus or store are given up after this: an old figure is better than no page.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -63,6 +63,9 @@ pub(super) async fn show(state: State, local: actix_web::web::Data<Local>) -> Re
             oldest: extent.oldest,
             newest: extent.newest,
         },
+        parked: alive()
+            .flat_map(|process| process.info.parked.iter().map(|item| Parked::new(item, name(process))))
+            .collect(),
         rss_bytes: status::rss_bytes(),
         unready: failed
             .iter()

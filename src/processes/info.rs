@@ -11,7 +11,7 @@ use crate::config::Role;
 use crate::delivery::Delivery;
 use crate::delivery::dispatcher::DispatcherFigures;
 use crate::delivery::relay::RelayFigures;
-use crate::status::{PluginFigures, Status, Totals, rss_bytes};
+use crate::status::{ParkedItem, PluginFigures, Status, Totals, rss_bytes};
 use crate::time::Timestamp;
 
 /// What a process says of itself.
@@ -40,6 +40,8 @@ pub struct ProcessInfo {
     pub actors: Vec<ActorInfo>,
     /// Parts that cannot work now.
     pub unready: Vec<PartInfo>,
+    /// What is set aside so that the others go on.
+    pub parked: Vec<ParkedPart>,
     /// Its relay, with that role.
     pub relay: Option<RelayInfo>,
     /// Its dispatcher, with that role.
@@ -107,18 +109,41 @@ pub struct PartInfo {
     pub message: String,
 }
 
-/// A lane whose next row the bus refuses.
+/// Most items that a process tells the others of.
+const PARKED_TOLD_MAX: usize = 100;
+
+/// Something that is set aside so that the others go on: a row that cannot be read, a partition that cannot be reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ParkedPart {
+    /// The part that set it aside.
+    pub part: String,
+    /// What it is.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl From<ParkedItem> for ParkedPart {
+    fn from(item: ParkedItem) -> Self {
+        Self { part: item.part.to_owned(), name: item.name, reason: item.reason, since: item.since }
+    }
+}
+
+/// A lane that cannot be sent although others are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schema(as = ParkedLane)]
 pub struct ParkedInfo {
     /// The lane.
     pub lane: String,
-    /// The row that is refused.
+    /// The row that is refused; 0 where the lane as such fails.
     pub seq: i64,
-    /// What the bus said.
+    /// What the bus or the store said.
     pub reason: String,
-    /// When it was refused first.
+    /// When it failed first.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
 }
@@ -194,6 +219,7 @@ impl ProcessInfo {
             plugins: status.plugins().into_iter().map(|(name, figures)| (name, PluginFigures::of(&figures))).collect(),
             actors: actors.collect(),
             unready,
+            parked: parked_items(status, delivery).into_iter().take(PARKED_TOLD_MAX).map(ParkedPart::from).collect(),
             relay,
             dispatcher,
         }
@@ -204,6 +230,13 @@ impl ProcessInfo {
     pub fn has(&self, role: Role) -> bool {
         self.roles.iter().any(|name| name == role.as_str())
     }
+}
+
+/// What this process has set aside, but for lanes of the outbox.
+#[must_use]
+pub fn parked_items(status: &Status, delivery: &Delivery) -> Vec<ParkedItem> {
+    let calls = delivery.dispatcher.as_ref().map(|dispatcher| dispatcher.figures().parked);
+    status.parked.list().into_iter().chain(calls.into_iter().flatten()).collect()
 }
 
 impl PartitionInfo {

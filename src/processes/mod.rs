@@ -13,7 +13,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-pub use info::{ActorInfo, DispatcherInfo, ParkedInfo, PartInfo, PartitionInfo, ProcessInfo, RelayInfo, TotalsInfo};
+pub use info::{
+    ActorInfo, DispatcherInfo, ParkedInfo, ParkedPart, PartInfo, PartitionInfo, ProcessInfo, RelayInfo, TotalsInfo,
+    parked_items,
+};
 
 use crate::config::Role;
 use crate::delivery::Delivery;

@@ -25,6 +25,15 @@ pub struct HttpRow {
     pub error: Option<String>,
 }
 
+/// Calls whose time has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HttpDue {
+    /// Those that can be made.
+    pub rows: Vec<HttpRow>,
+    /// Ids of those whose row cannot be read, each with the reason.
+    pub unreadable: Vec<(String, String)>,
+}
+
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpEnd {
@@ -57,7 +66,7 @@ impl Store {
     ///
     /// # Errors
     /// Only faults of the store.
-    pub async fn http_due(&self, now: Timestamp, limit: usize) -> Result<Vec<HttpRow>, StoreError> {
+    pub async fn http_due(&self, now: Timestamp, limit: usize) -> Result<HttpDue, StoreError> {
         self.read(move |database| on!(database, due(now, limit, None))).await
     }
 
@@ -72,7 +81,7 @@ impl Store {
         limit: usize,
         slots: i64,
         mine: Vec<i64>,
-    ) -> Result<Vec<HttpRow>, StoreError> {
+    ) -> Result<HttpDue, StoreError> {
         self.read(move |database| on!(database, due(now, limit, Some((slots, &mine))))).await
     }
 
@@ -90,6 +99,14 @@ impl Store {
         let (id, error) = (id.to_owned(), error.to_owned());
         self.write_repeatable(move |database| on!(database, attempt_failed(&id, attempts, next_attempt_at, &error)))
             .await
+    }
+
+    /// Lets calls rest whose rows cannot be read. Their attempts stay as they are.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn http_postpone(&self, ids: Vec<String>, until: Timestamp) -> Result<(), StoreError> {
+        self.write_repeatable(move |database| on!(database, postpone(&ids, until))).await
     }
 
     /// Ends calls, all in one transaction: removes them and puts their answers (lane `dispatch`) and, for what came to
@@ -127,7 +144,7 @@ queries! {
         now: Timestamp,
         limit: usize,
         slots: Option<(i64, &[i64])>,
-    ) -> Result<Vec<HttpRow>, StoreError> {
+    ) -> Result<HttpDue, StoreError> {
         // Diesel has no remainder; what is written here are numbers only.
         let slots = slots.map_or_else(
             || "1 = 1".to_owned(),
@@ -136,24 +153,39 @@ queries! {
                 format!("seq % {count} IN ({})", mine.join(", "))
             },
         );
-        let rows: Vec<(String, i32, i64, Option<String>)> = http_calls::table
+        let rows: Vec<(String, String, i32, i64, Option<String>)> = http_calls::table
             .filter(http_calls::next_attempt_at.le(now.as_millis()))
             .filter(diesel::dsl::sql::<diesel::sql_types::Bool>(&slots))
             .order((http_calls::next_attempt_at, http_calls::seq))
             .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-            .select((http_calls::effect, http_calls::attempts, http_calls::next_attempt_at, http_calls::error))
+            .select((
+                http_calls::id,
+                http_calls::effect,
+                http_calls::attempts,
+                http_calls::next_attempt_at,
+                http_calls::error,
+            ))
             .load(db)?;
-        rows.into_iter()
-            .map(|(effect, attempts, next_attempt_at, error)| {
-                Ok(HttpRow {
-                    effect: serde_json::from_str(&effect)
-                        .map_err(|error| StoreError::Refused(format!("a stored HTTP call cannot be read: {error}")))?,
+        let mut due = HttpDue::default();
+        for (id, effect, attempts, next_attempt_at, error) in rows {
+            match serde_json::from_str(&effect) {
+                Ok(effect) => due.rows.push(HttpRow {
+                    effect,
                     attempts: u32::try_from(attempts).unwrap_or(0),
                     next_attempt_at: Timestamp::from_millis(next_attempt_at),
                     error,
-                })
-            })
-            .collect()
+                }),
+                Err(error) => due.unreadable.push((id, format!("the stored HTTP call cannot be read: {error}"))),
+            }
+        }
+        Ok(due)
+    }
+
+    pub(in crate::store) fn postpone(db: &mut Db, ids: &[String], until: Timestamp) -> Result<(), StoreError> {
+        diesel::update(http_calls::table.filter(http_calls::id.eq_any(ids)))
+            .set(http_calls::next_attempt_at.eq(until.as_millis()))
+            .execute(db)?;
+        Ok(())
     }
 
     pub(in crate::store) fn attempt_failed(

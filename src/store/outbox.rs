@@ -88,10 +88,10 @@ impl Store {
         self.read(|database| on!(database, lanes_waiting())).await
     }
 
-    /// At most `limit` rows of a lane behind `seq`, in order.
+    /// At most `limit` rows of a lane behind `seq`, in order, up to one that cannot be read.
     ///
     /// # Errors
-    /// Only faults of the store.
+    /// [`StoreError::Refused`] if the first of them cannot be read.
     pub async fn outbox_after(&self, lane: &str, seq: i64, limit: usize) -> Result<Vec<OutboxRow>, StoreError> {
         let lane = lane.to_owned();
         self.read(move |database| on!(database, after(&lane, seq, limit))).await
@@ -142,9 +142,16 @@ queries! {
             .limit(i64::try_from(limit).unwrap_or(i64::MAX))
             .select((outbox::seq, outbox::payload))
             .load(db)?;
-        rows.into_iter()
-            .map(|(seq, payload)| Ok(OutboxRow { lane: lane.to_owned(), seq, records: read_payload(&payload)? }))
-            .collect()
+        let mut read = Vec::with_capacity(rows.len());
+        for (seq, payload) in rows {
+            match read_payload(&payload) {
+                Ok(records) => read.push(OutboxRow { lane: lane.to_owned(), seq, records }),
+                // What stands before it can be sent.
+                Err(_) if !read.is_empty() => break,
+                Err(error) => return Err(StoreError::Refused(format!("row {seq}: {error}"))),
+            }
+        }
+        Ok(read)
     }
 
     pub(in crate::store) fn delete(db: &mut Db, sent: &[(String, i64)]) -> Result<(), StoreError> {

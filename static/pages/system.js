@@ -78,6 +78,7 @@ export default function System() {
   return html`<${PageHead} title="System" lead=${system ? `Tillstream ${system.version}, up for ${duration(uptime)}` : ''} />
     <${ProblemBox} problem=${error} retry=${reload} />
     ${unready.length > 0 && html`<div class="problem" role="alert"><strong>Not everything works</strong>${unready.map(([part, why]) => html`<span key=${part}>${part}: ${text(why)}</span>`)}</div>`}
+    ${system?.parked?.length > 0 && html`<div class="problem" role="alert"><strong>Set aside, the others go on</strong>${system.parked.map((one) => html`<span key=${`${one.part} ${one.name} ${one.process}`}>${one.part}${one.process ? ` of ${one.process}` : ''}: ${one.name}, since ${dateTime(one.since)}: ${one.reason}</span>`)}</div>`}
     ${system && html`<dl class="tiles">
         ${Object.entries(totals).map(([key, value]) => html`<${Tile} key=${key} label=${words(key)} value=${count(value)} />`)}
         <${Tile} label="Memory" value=${bytes(rss)} />${peak !== undefined && html`<${Tile} label="Peak memory" value=${bytes(peak)} />`}

@@ -25,7 +25,7 @@ pub(crate) struct Client {
     pub(crate) store: Store,
     pub(crate) control: Arc<Control>,
     pub(crate) feed: Feed,
-    state: AppState,
+    pub(crate) state: AppState,
     directory: Arc<tempfile::TempDir>,
 }
 

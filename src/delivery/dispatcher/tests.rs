@@ -2,6 +2,8 @@
 
 use std::sync::Mutex as StdMutex;
 
+use diesel::Connection;
+use diesel::connection::SimpleConnection;
 use serde_json::json;
 
 use super::*;
@@ -15,7 +17,7 @@ const KNOWN: &str = "C0001";
 const TERMINAL: &str = "/stores/S001/terminals/T0007";
 
 struct Scene {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     store: Store,
     stub: StubCustomers,
     notices: Arc<StdMutex<Vec<HttpNotice>>>,
@@ -26,7 +28,7 @@ impl Scene {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}", directory.path().join("store.db").display())).await.unwrap();
         let stub = StubCustomers::start(0, behaviour).unwrap();
-        Self { _directory: directory, store, stub, notices: Arc::default() }
+        Self { directory, store, stub, notices: Arc::default() }
     }
 
     fn dispatcher(&self, url: Option<&str>) -> Arc<Dispatcher> {
@@ -294,4 +296,25 @@ fn what_no_event_may_hold_is_masked_whichever_key_it_hides_under() {
     let (records, outcome) = reply::records(&effect, ReplyOutcome::Answered { status: 200, body });
     assert_eq!(outcome, failed("invalid_answer"));
     assert_eq!(records.len(), 1);
+}
+
+#[tokio::test]
+async fn a_call_that_cannot_be_read_is_named_and_the_others_are_made() {
+    let scene = Scene::new(Behaviour::default()).await;
+    scene.ask((0..4).map(|number| look_up(number, KNOWN)).collect()).await;
+    let path = scene.directory.path().join("store.db").display().to_string();
+    let mut database = diesel::SqliteConnection::establish(&path).unwrap();
+    // The one that comes first.
+    database.batch_execute("UPDATE http_calls SET effect = '{' WHERE id = 'effect-0'").unwrap();
+    let url = scene.stub.url();
+    let dispatcher = scene.dispatcher(Some(&url));
+    tokio::select! {
+        () = dispatcher.run() => unreachable!(),
+        () = scene.wait_for_notices(3) => {}
+    }
+    let figures = dispatcher.figures();
+    assert_eq!((figures.error, figures.parked.len(), figures.parked[0].name.as_str()), (None, 1, "effect-0"));
+    assert_eq!(scene.store.http_depth().await.unwrap(), 1, "nothing is lost");
+    let due = scene.store.http_due(Timestamp::now(), 10).await.unwrap();
+    assert!(due.unreadable.is_empty(), "it rests, so it takes no place from others");
 }

@@ -20,13 +20,15 @@ use crate::orders::order::{created_event, delivery_body};
 use crate::plugins::Plugin;
 use crate::plugins::order_delivery::{Next, OrderDelivery, Outcome, Settings, decide};
 use crate::status::ConditionFailure;
-use crate::store::{AttemptRecord, ClaimRequest, ClaimedOrder, Settled, Settlement, Turn};
+use crate::store::{AttemptRecord, ClaimRequest, ClaimedOrder, Settled, Settlement, StoreError, Turn};
 use crate::time::Timestamp;
 
 /// How much longer than its time-out an attempt may take until it is settled, before its order may be claimed again.
 const LEASE_MARGIN_MS: i64 = 10_000;
 /// Pauses between the attempts of one order.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
+/// Its name among the parts of the process.
+const PART: &str = "orders";
 const STORE_AWAY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(5) };
 /// How long to wait before looking whether the third party may be tried, at least.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
@@ -92,6 +94,11 @@ impl OrderDispatcher {
                         settled = Arc::default();
                         self.wait_after(&self.begin(turn, &snapshot, party, &mut attempts).await)
                     }
+                    // One of them is at fault: the others must not wait for it.
+                    Err(error @ StoreError::Refused(_)) if !settled.is_empty() => {
+                        self.settle_apart(std::mem::take(&mut settled), &error).await;
+                        None
+                    }
                     Err(error) => {
                         failures += 1;
                         if failures == 1 {
@@ -108,6 +115,23 @@ impl OrderDispatcher {
             let done = Arc::make_mut(&mut settled);
             while let Some(Ok(one)) = attempts.try_join_next() {
                 done.push(one);
+            }
+        }
+    }
+
+    /// Writes down one by one what became of orders. One that the store refuses is named; its claim runs out, and it is sent again
+    /// under the same key.
+    async fn settle_apart(&self, settled: Arc<Vec<Settled>>, error: &StoreError) {
+        tracing::debug!(%error, orders = settled.len(), "what became of orders is written down one by one");
+        for one in settled.iter() {
+            let (id, alone) = (one.claimed.order.id.clone(), Arc::new(vec![one.clone()]));
+            match self.context.store.order_turn(Arc::clone(&alone), None).await {
+                Ok(turn) => self.tell(&alone, &turn),
+                Err(error @ StoreError::Refused(_)) => {
+                    self.context.status.parked.park(PART, &id, &format!("its outcome is refused: {error}"));
+                }
+                // Of the others nothing is known; those that are claimed are sent again when their claims run out.
+                Err(error) => tracing::warn!(%error, order = id, "what became of an order could not be written"),
             }
         }
     }
@@ -220,7 +244,8 @@ impl OrderDispatcher {
             },
             // It was an event when it was read from the bus; should it be none in this version, people must see it.
             Err(error) => {
-                tracing::error!(order = claimed.order.id, %error, "order-delivery's eligibility cannot judge");
+                let why = format!("it is no event in this version: {error}; it is held until settings change");
+                self.context.status.parked.park(PART, &claimed.order.id, &why);
             }
         }
         plugin.skipped.add(1);
@@ -237,6 +262,9 @@ impl OrderDispatcher {
     /// Tells the rest of the process what is written down now.
     fn tell(&self, settled: &[Settled], turn: &Turn) {
         let status = &self.context.status;
+        for (id, reason) in &turn.unreadable {
+            status.parked.park(PART, id, reason);
+        }
         let plugin = status.plugin(OrderDelivery::NAME);
         let mut notices = Vec::new();
         for one in settled {

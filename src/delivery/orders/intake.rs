@@ -2,7 +2,8 @@
 //!
 //! A process reads the partitions whose number it owns of `pos.events`, so that one assignment serves both topics. Taking a
 //! partition raises its epoch and a commit requires it, as everywhere: two who both believe that a partition is theirs
-//! hand nothing over twice. An order that is known stays as it is, so a message that is on the topic twice does no harm.
+//! hand nothing over twice. An order that is known stays as it is, so a message that is on the topic twice does no harm. A
+//! partition that cannot be read, or of which the store refuses something, is set aside, and the others go on.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use super::OrderContext;
 use crate::bus::{BusError, Record, Topic, TopicPartition};
 use crate::delivery::ownership::{self, Held};
-use crate::delivery::{Backoff, PassError};
+use crate::delivery::{Backoff, PassError, Resting};
 use crate::event::{Event, EventData};
 use crate::feed::{FeedBody, FeedItem, FeedKind};
 use crate::orders::logged::logged_order;
@@ -23,6 +24,8 @@ use crate::time::Timestamp;
 
 /// Bytes of one partition that are read at once.
 const READ_BYTES_MAX: usize = 1024 * 1024;
+/// Its name among the parts of the process.
+const PART: &str = "order-intake";
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
 
 /// Reads orders from the bus.
@@ -50,9 +53,10 @@ impl Intake {
     /// Reads until the future is dropped, which is safe at any moment.
     pub async fn run(&self) {
         let mut held = Held::new();
+        let mut resting = Resting::default();
         let mut failures = 0;
         loop {
-            match self.pass(&mut held).await {
+            match self.pass(&mut held, &mut resting).await {
                 Ok(true) => failures = 0,
                 Ok(false) => {
                     failures = 0;
@@ -84,51 +88,99 @@ impl Intake {
     }
 
     /// Reads and hands over what there is. True if there may be more.
-    async fn pass(&self, held: &mut Held) -> Result<bool, PassError> {
+    async fn pass(&self, held: &mut Held, resting: &mut Resting) -> Result<bool, PassError> {
         let OrderContext { store, status, bus, .. } = &self.context;
         let place = |(number, epoch)| (TopicPartition::new(Topic::OrderCreated, number), (number, epoch));
         let wanted = ownership::owned(status).into_iter().map(place).collect();
         for row in ownership::keep_up(store, status, held, wanted).await? {
             bus.set_floor(row.partition, row.next_offset);
         }
-        let batch = self.read(held).await?;
-        if batch.partitions.is_empty() {
+        let read = self.read(held, resting).await?;
+        if read.is_empty() {
             return Ok(false);
         }
-        self.hand_over(batch, held).await?;
+        let mut together = Batch::default();
+        for one in &read {
+            together.append(one);
+        }
+        match self.hand_over(together, held).await {
+            // One of them is at fault: the others must not wait for it.
+            Err(PassError::Store(StoreError::Refused(_))) => {
+                for one in read {
+                    let place = one.partitions[0].partition;
+                    match self.hand_over(one, held).await {
+                        Err(error @ PassError::Store(StoreError::Refused(_))) => {
+                            resting.set_aside(&self.context.status.parked, PART, place, &error);
+                        }
+                        done => done?,
+                    }
+                }
+            }
+            done => done?,
+        }
         Ok(true)
     }
 
-    async fn read(&self, held: &Held) -> Result<Batch, PassError> {
-        let bus = &self.context.bus;
-        let ends = futures_util::future::join_all(held.keys().map(|place| bus.bounds(*place))).await;
-        let mut batch = Batch::default();
-        for (row, bounds) in held.values().zip(ends) {
-            let bounds = bounds?;
-            bounds.require(row.partition, row.next_offset)?;
-            if bounds.high <= row.next_offset {
-                continue;
-            }
-            let fetched = match bus.read(row.partition, row.next_offset, READ_BYTES_MAX).await {
-                Err(BusError::Gone { partition, offset, low }) => {
-                    tracing::error!(%partition, offset, low, "orders were removed from the bus before they were read; those stay PENDING: lengthen the topic's retention");
-                    bus.read(row.partition, low, READ_BYTES_MAX).await?
+    /// What is new, by partition.
+    async fn read(&self, held: &Held, resting: &mut Resting) -> Result<Vec<Batch>, PassError> {
+        let parked = &self.context.status.parked;
+        let rows: Vec<_> = held.values().filter(|row| !resting.rests(row.partition)).collect();
+        let reads = futures_util::future::join_all(rows.iter().map(|row| self.read_one(row))).await;
+        let all_fail = reads.iter().all(Result::is_err);
+        let mut batches = Vec::new();
+        for (row, read) in rows.iter().zip(reads) {
+            match read {
+                Ok(batch) => {
+                    // One that was refused goes on only once it has been handed over.
+                    if batch.is_none() {
+                        resting.goes_on(parked, PART, row.partition);
+                    }
+                    batches.extend(batch);
                 }
-                other => other?,
-            };
-            if fetched.next_offset <= row.next_offset {
-                continue;
+                // The bus is away, for all of them.
+                Err(error) if all_fail => return Err(error),
+                Err(error) => resting.set_aside(parked, PART, row.partition, &error),
             }
-            let mut row = row.clone();
-            row.next_offset = fetched.next_offset;
-            for record in fetched.records {
-                row.clock = row.clock.max(record.timestamp);
-                batch.add(row.partition, &record);
-            }
-            batch.partitions.push(row);
         }
-        batch.set_unknown_aside(&self.context).await?;
-        Ok(batch)
+        let mut known = Vec::with_capacity(batches.len());
+        for mut batch in batches {
+            match batch.set_unknown_aside(&self.context).await {
+                Ok(()) => known.push(batch),
+                Err(error @ StoreError::Refused(_)) => {
+                    resting.set_aside(parked, PART, batch.partitions[0].partition, &error.into());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(known)
+    }
+
+    async fn read_one(&self, row: &PartitionRow) -> Result<Option<Batch>, PassError> {
+        let bus = &self.context.bus;
+        let bounds = bus.bounds(row.partition).await?;
+        bounds.require(row.partition, row.next_offset)?;
+        if bounds.high <= row.next_offset {
+            return Ok(None);
+        }
+        let fetched = match bus.read(row.partition, row.next_offset, READ_BYTES_MAX).await {
+            Err(BusError::Gone { partition, offset, low }) => {
+                tracing::error!(%partition, offset, low, "orders were removed from the bus before they were read; those stay PENDING: lengthen the topic's retention");
+                bus.read(row.partition, low, READ_BYTES_MAX).await?
+            }
+            other => other?,
+        };
+        if fetched.next_offset <= row.next_offset {
+            return Ok(None);
+        }
+        let mut batch = Batch::default();
+        let mut row = row.clone();
+        row.next_offset = fetched.next_offset;
+        for record in fetched.records {
+            row.clock = row.clock.max(record.timestamp);
+            batch.add(row.partition, &record);
+        }
+        batch.partitions.push(row);
+        Ok(Some(batch))
     }
 
     async fn hand_over(&self, batch: Batch, held: &mut Held) -> Result<(), PassError> {
@@ -173,6 +225,12 @@ impl Intake {
 }
 
 impl Batch {
+    fn append(&mut self, other: &Self) {
+        self.partitions.extend_from_slice(&other.partitions);
+        self.orders.extend_from_slice(&other.orders);
+        self.dead_letters.extend_from_slice(&other.dead_letters);
+    }
+
     fn add(&mut self, place: TopicPartition, record: &Record) {
         match Event::parse(&record.value) {
             Ok(event) => match &event.data {

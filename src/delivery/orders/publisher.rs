@@ -126,6 +126,13 @@ impl Publisher {
         self.retry_parked(known).await?;
         let Some(batch) = store.next_order_batch(&self.owner, BATCH_MAX).await? else { return Ok(false) };
         if batch.number > position {
+            if !batch.unreadable.is_empty() {
+                for (id, reason) in &batch.unreadable {
+                    tracing::error!(order = id, reason, "an order cannot be published; it is parked, others go on");
+                }
+                store.park_orders(&self.owner, batch.number, batch.unreadable).await?;
+                return Ok(true);
+            }
             match self.send(&known.lane, &batch).await {
                 Ok(()) => known.position = Some(batch.number),
                 Err(BusError::Refused(reason)) => {

@@ -1,10 +1,14 @@
 use std::sync::Arc;
 
+use diesel::Connection;
+use diesel::connection::SimpleConnection;
+
 use super::*;
 use crate::bus::simulated::{Faults, SimulatedBus};
 use crate::bus::{Bus, TopicPartition};
 use crate::config::Role;
 use crate::control::Control;
+use crate::delivery::orders::intake::Intake;
 use crate::feed::Feed;
 use crate::orders::OrderSignals;
 use crate::orders::order::new_id;
@@ -13,7 +17,7 @@ use crate::status::Status;
 use crate::store::{NewOrder, Store};
 
 struct Scene {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     context: OrderContext,
     bus: SimulatedBus,
     accepted: Vec<String>,
@@ -38,7 +42,7 @@ impl Scene {
             url: None,
             lookup: false,
         };
-        Self { _directory: directory, context, bus, accepted: Vec::new() }
+        Self { directory, context, bus, accepted: Vec::new() }
     }
 
     async fn accept(&mut self, count: usize, description: &str) {
@@ -46,6 +50,13 @@ impl Scene {
         self.accepted.extend(orders.iter().map(|order| order.id.clone()));
         self.context.store.accept_orders(Arc::new(orders), Timestamp::MIN).await.unwrap();
         self.context.signals.accepted.notify_one();
+    }
+
+    /// Changes the store past Tillstream.
+    fn corrupt(&self, statement: &str) {
+        let path = self.directory.path().join("store.db").display().to_string();
+        let mut database = diesel::SqliteConnection::establish(&path).unwrap();
+        database.batch_execute(statement).unwrap();
     }
 
     async fn publish_until_idle(&self) {
@@ -151,4 +162,54 @@ async fn an_order_that_the_bus_refuses_is_parked_and_the_others_go_on() {
     assert!(parked.contains("larger"), "{parked}");
     assert_eq!(scene.context.store.retry_parked_orders(Timestamp::now().plus_millis(1)).await.unwrap(), 1);
     assert_eq!(scene.context.store.order_stats().await.unwrap().parked, 0);
+}
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_is_parked_and_the_others_go_on() {
+    let mut scene = Scene::new().await;
+    scene.accept(4, "bread").await;
+    let garbled = scene.accepted.remove(0);
+    scene.corrupt(&format!("UPDATE orders SET document = '[' WHERE id = '{garbled}'"));
+    scene.publish_until_idle().await;
+    scene.assert_each_once().await;
+    let stats = scene.context.store.order_stats().await.unwrap();
+    assert_eq!((stats.unpublished, stats.parked), (1, 1));
+    let document = r#"{"storeId":"S1","terminalId":"T1","currency":"EUR","items":[],"total":0}"#;
+    scene.corrupt(&format!("UPDATE orders SET document = '{document}' WHERE id = '{garbled}'"));
+    scene.context.store.retry_parked_orders(Timestamp::now().plus_millis(1)).await.unwrap();
+    scene.publish_until_idle().await;
+    scene.accepted.push(garbled);
+    scene.assert_each_once().await;
+}
+
+#[tokio::test]
+async fn a_partition_that_cannot_be_read_holds_up_no_orders_of_others() {
+    let mut scene = Scene::new().await;
+    scene.accept(40, "bread").await;
+    scene.publish_until_idle().await;
+    let away = TopicPartition::new(Topic::OrderCreated, 0);
+    let waiting = crate::bus::suite::read_all(&scene.bus as &dyn Bus, away, 0).await.len();
+    assert!((1..40).contains(&waiting), "some are there, some are elsewhere");
+    scene.bus.set_away(away, true);
+    let owned = (0..4).map(|partition| TopicPartition::new(Topic::Events, partition)).collect();
+    for row in scene.context.store.take(owned).await.unwrap() {
+        scene.context.status.take_partition(&row, 0);
+    }
+    let handed_over = async |orders: usize| {
+        while scene.context.status.orders.consumed.get() < orders as u64 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let intake = Intake::new(scene.context.clone());
+    tokio::select! {
+        () = intake.run() => {}
+        () = handed_over(40 - waiting) => {}
+    }
+    let parked = scene.context.status.parked.list();
+    assert_eq!((parked.len(), parked[0].part, parked[0].name.as_str()), (1, "order-intake", "order.created/0"));
+    scene.bus.set_away(away, false);
+    tokio::select! {
+        () = intake.run() => {}
+        () = handed_over(40) => {}
+    }
 }

@@ -1,5 +1,8 @@
 //! The relay on the real store and on a bus with faults.
 
+use diesel::Connection;
+use diesel::connection::SimpleConnection;
+
 use super::*;
 use crate::bus::simulated::{Faults, SimulatedBus};
 use crate::bus::{Topic, TopicPartition};
@@ -8,7 +11,7 @@ use crate::store::Commit;
 const LANES: [&str; 3] = ["pos.events/0", "pos.events/1", "dispatch"];
 
 struct Scene {
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     store: Store,
     bus: SimulatedBus,
     wake: Arc<Notify>,
@@ -18,7 +21,7 @@ impl Scene {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite:{}", directory.path().join("store.db").display())).await.unwrap();
-        Self { _directory: directory, store, bus: SimulatedBus::new(4, 5), wake: Arc::new(Notify::new()) }
+        Self { directory, store, bus: SimulatedBus::new(4, 5), wake: Arc::new(Notify::new()) }
     }
 
     fn relay(&self) -> Arc<Relay> {
@@ -44,6 +47,26 @@ impl Scene {
             () = idle => {}
         }
         relay
+    }
+
+    /// Changes the store past Tillstream.
+    fn corrupt(&self, statement: &str) {
+        let path = self.directory.path().join("store.db").display().to_string();
+        let mut database = diesel::SqliteConnection::establish(&path).unwrap();
+        database.batch_execute(statement).unwrap();
+    }
+
+    /// Runs a relay until this many records of a partition are on the bus.
+    async fn relay_until(&self, relay: &Relay, partition: u32, records: usize) {
+        let arrived = async {
+            while self.on_bus(partition).await.len() < records {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            error = relay.run() => panic!("{error}"),
+            () = arrived => {}
+        }
     }
 
     async fn on_bus(&self, partition: u32) -> Vec<String> {
@@ -139,6 +162,59 @@ async fn a_lane_that_the_bus_refuses_is_parked_and_holds_up_no_other() {
     assert_eq!((parked[0].lane.as_str(), parked[0].seq), ("pos.events/0", 2));
     assert!(parked[0].reason.contains("larger than"), "{}", parked[0].reason);
     assert_eq!(scene.store.outbox_depth().await.unwrap(), 3, "nothing of the parked lane is lost");
+}
+
+#[tokio::test]
+async fn a_lane_that_fails_is_named_and_holds_up_no_other_and_goes_on_by_itself() {
+    let scene = Scene::new().await;
+    scene.bus.set_lane_away("pos.events/0", true);
+    // It comes first in every look at the outbox.
+    scene.write("pos.events/0", 1, vec![record(0, "waits")]).await;
+    scene.write("pos.events/1", 1, vec![record(1, "elsewhere")]).await;
+    let relay = scene.relay();
+    scene.relay_until(&relay, 1, 1).await;
+    let named = async {
+        while relay.figures().parked.is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        error = relay.run() => panic!("{error}"),
+        () = named => {}
+    }
+    let parked = relay.figures().parked;
+    assert_eq!((parked.len(), parked[0].lane.as_str()), (1, "pos.events/0"));
+    assert_eq!(relay.figures().error, None, "the relay as such works");
+    for seq in 2..5 {
+        scene.write("pos.events/1", seq, vec![record(1, "elsewhere")]).await;
+    }
+    scene.relay_until(&relay, 1, 4).await;
+    assert!(scene.on_bus(0).await.is_empty());
+    scene.bus.set_lane_away("pos.events/0", false);
+    scene.relay_until(&relay, 0, 1).await;
+    scene.write("pos.events/0", 2, vec![record(0, "behind")]).await;
+    scene.relay_until(&relay, 0, 2).await;
+    assert_eq!(scene.on_bus(0).await, ["waits", "behind"]);
+    assert_eq!(relay.figures().parked, []);
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_parks_its_lane_behind_what_stands_before_it() {
+    let scene = Scene::new().await;
+    for seq in 1..=3 {
+        scene.write("pos.events/0", seq, vec![record(0, seq.to_string())]).await;
+        scene.write("pos.events/1", seq, vec![record(1, seq.to_string())]).await;
+    }
+    scene.corrupt("UPDATE outbox SET payload = 'garbled' WHERE lane = 'pos.events/0' AND seq = 2");
+    let relay = scene.relay_until_idle().await;
+    assert_eq!((scene.on_bus(0).await, scene.on_bus(1).await.len()), (vec!["1".to_owned()], 3));
+    let parked = relay.figures().parked;
+    assert_eq!((parked.len(), parked[0].lane.as_str()), (1, "pos.events/0"));
+    assert!(parked[0].reason.contains("row 2"), "{}", parked[0].reason);
+    // Somebody takes the row out: what stands behind it goes.
+    scene.corrupt("DELETE FROM outbox WHERE lane = 'pos.events/0' AND seq = 2");
+    scene.relay_until(&relay, 0, 2).await;
+    assert_eq!(scene.on_bus(0).await, ["1", "3"]);
 }
 
 #[tokio::test]

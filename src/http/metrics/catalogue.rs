@@ -118,6 +118,10 @@ pub const FAMILIES: &[Family] = &[
     gauge("tillstream_orders_unpublished", "Orders that are accepted and not on the bus yet."),
     gauge("tillstream_outbox_oldest_seconds", "For how long, at least, the oldest record of the outbox has waited."),
     gauge("tillstream_outbox_records", "Records that are committed and wait to be put on the bus."),
+    gauge(
+        "tillstream_parked",
+        "Rows, partitions and tables that are set aside so that the others go on, by part, and in all.",
+    ),
     gauge("tillstream_part_ready", "1 if this part of the process can work: bus, store, and each role but the API."),
     gauge(
         "tillstream_partition_clock_seconds",

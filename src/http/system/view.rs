@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::processes::{ActorInfo, ParkedInfo, Process, TotalsInfo};
+use crate::processes::{ActorInfo, ParkedInfo, ParkedPart, Process, TotalsInfo};
 use crate::store::{Counts, LaneBacklog};
 use crate::time::Timestamp;
 
@@ -42,6 +42,9 @@ pub(in crate::http) struct System {
     pub(super) rss_bytes: Option<u64>,
     /// Parts that cannot work now, with the reason.
     pub(super) unready: Vec<Unready>,
+    /// What is set aside so that the others go on: rows that cannot be read, partitions and tables that fail. Lanes of the outbox
+    /// are in `delivery.parked`.
+    pub(super) parked: Vec<Parked>,
 }
 
 /// Which implementation it is.
@@ -160,6 +163,31 @@ pub(super) struct Unready {
     message: String,
 }
 
+/// Something that is set aside so that the others go on.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ParkedItem)]
+pub(super) struct Parked {
+    /// The part that set it aside.
+    part: String,
+    /// What it is: the id of a row, a partition, a table.
+    name: String,
+    /// Its process, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<String>,
+    /// Why.
+    reason: String,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    since: Timestamp,
+}
+
+impl Parked {
+    pub(super) fn new(item: &ParkedPart, process: Option<String>) -> Self {
+        let ParkedPart { part, name, reason, since } = item.clone();
+        Self { part, name, process, reason, since }
+    }
+}
+
 /// What waits for delivery, and how it fares. Null where the store does not tell now.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -170,7 +198,7 @@ pub(super) struct Delivery {
     outbox_oldest_seconds: Option<u64>,
     /// Lanes in which something waits, with how many records.
     lanes: BTreeMap<String, i64>,
-    /// Lanes that the bus refuses: a person must act.
+    /// Lanes that cannot be sent although others are: a person must act.
     parked: Vec<ParkedInfo>,
     /// Records that relays have put on the bus since they started.
     relayed_records: u64,

@@ -16,6 +16,8 @@ use crate::store::model::StoreError;
 use crate::store::schema::{order_deliveries, order_dispatch, order_timeline, orders};
 use crate::time::Timestamp;
 
+/// How long an order rests that cannot be read.
+const UNREADABLE_REST_MS: i64 = 60_000;
 /// The only row of `order_dispatch`.
 const ROW: i32 = 1;
 /// Where orders wait that the plugin's eligibility does not let through.
@@ -82,8 +84,7 @@ queries! {
         diesel::update(order_dispatch::table.find(ROW))
             .set(order_dispatch::used_until.eq(allowance.used_until_after(rows.len())))
             .execute(db)?;
-        let claimed = take(db, rows, request, now)?;
-        Ok(Turn { claimed, ..Turn::default() })
+        take(db, rows, request, now)
     }
 
     /// Attempts whose dispatcher is gone: what came of them is not known, and the order may have arrived.
@@ -116,9 +117,10 @@ queries! {
         mut rows: Vec<DeliveryRow>,
         request: ClaimRequest,
         now: Timestamp,
-    ) -> Result<Vec<ClaimedOrder>, StoreError> {
+    ) -> Result<Turn, StoreError> {
         note_lost(db, &mut rows, now)?;
         let mut by_id: HashMap<String, (StoredOrder, bool)> = HashMap::new();
+        let mut unreadable = Vec::new();
         for chunk in rows.chunks(ROWS_PER_STATEMENT) {
             let ids: Vec<&str> = chunk.iter().map(|row| row.order_id.as_str()).collect();
             diesel::update(order_deliveries::table.filter(order_deliveries::order_id.eq_any(&ids)))
@@ -129,10 +131,22 @@ queries! {
                 .execute(db)?;
             let found: Vec<OrderRow> = orders::table.filter(orders::id.eq_any(&ids)).load(db)?;
             for row in found {
-                let may_have_arrived = row.may_have_arrived;
-                let order = row.into_order()?;
-                by_id.insert(order.id.clone(), (order, may_have_arrived));
+                let (id, may_have_arrived) = (row.id().to_owned(), row.may_have_arrived);
+                match row.into_order() {
+                    Ok(order) => drop(by_id.insert(id, (order, may_have_arrived))),
+                    Err(error) => unreadable.push((id, error.to_string())),
+                }
             }
+        }
+        let rests_until = now.as_millis().saturating_add(UNREADABLE_REST_MS);
+        for (id, why) in &unreadable {
+            diesel::update(order_deliveries::table.find(id))
+                .set((
+                    order_deliveries::claim.eq(None::<i64>),
+                    order_deliveries::next_attempt_at.eq(rests_until),
+                    order_deliveries::last_error.eq(why),
+                ))
+                .execute(db)?;
         }
         let claimed = rows.into_iter().filter_map(|row| {
             let (order, may_have_arrived) = by_id.remove(&row.order_id)?;
@@ -146,7 +160,7 @@ queries! {
             let counted = u32::try_from(row.counted).unwrap_or(0);
             Some(ClaimedOrder { order, delivery, counted, may_have_arrived })
         });
-        Ok(claimed.collect())
+        Ok(Turn { claimed: claimed.collect(), unreadable, ..Turn::default() })
     }
 
     /// Orders that were held under other settings are due again.

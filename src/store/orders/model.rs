@@ -220,6 +220,8 @@ pub struct PublishBatch {
     pub number: i64,
     /// The orders, in the order in which they go.
     pub orders: Vec<Publishing>,
+    /// Ids of those in it that cannot be read, each with the reason.
+    pub unreadable: Vec<(String, String)>,
 }
 
 /// An order on its way to the bus.
@@ -403,4 +405,6 @@ pub struct Turn {
     pub rate_free_at: Option<Timestamp>,
     /// When the next order is due, if none is due now.
     pub next_due: Option<Timestamp>,
+    /// Ids of orders that were due and cannot be read, each with the reason. They rest for a minute.
+    pub unreadable: Vec<(String, String)>,
 }

@@ -12,6 +12,8 @@ use crate::store::model::StoreError;
 use crate::store::schema::{order_outbox, order_publishing, orders};
 use crate::time::Timestamp;
 
+/// A batch takes no more orders once their documents have so many bytes.
+const BATCH_BYTES_MAX: i64 = 4 << 20;
 /// The only row of `order_publishing`.
 const ROW: i32 = 1;
 
@@ -62,6 +64,20 @@ impl Store {
         self.write(move |database| on!(database, split(&owner, number, &reason))).await
     }
 
+    /// Takes orders that cannot be read out of a batch that is not on the bus, and parks them: the others go on.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if another publisher holds the lease.
+    pub async fn park_orders(
+        &self,
+        owner: &str,
+        number: i64,
+        unreadable: Vec<(String, String)>,
+    ) -> Result<(), StoreError> {
+        let owner = owner.to_owned();
+        self.write(move |database| on!(database, park(&owner, number, &unreadable))).await
+    }
+
     /// Orders that were parked before `parked_before` wait to be sent again. Answers how many.
     ///
     /// # Errors
@@ -72,7 +88,9 @@ impl Store {
 }
 
 queries! {
+    use diesel::dsl::sql;
     use diesel::prelude::*;
+    use diesel::sql_types::{BigInt, Nullable};
 
     pub(in crate::store) fn lease(
         db: &mut Db,
@@ -139,12 +157,20 @@ queries! {
             let number = if let Some(oldest) = numbered(db)? {
                 oldest
             } else {
-                let seqs: Vec<i64> = order_outbox::table
+                let waiting: Vec<(i64, Option<i64>)> = order_outbox::table
+                    .left_join(orders::table.on(orders::id.eq(order_outbox::order_id)))
                     .filter(waits())
                     .order(order_outbox::seq)
                     .limit(i64::try_from(limit).unwrap_or(i64::MAX))
-                    .select(order_outbox::seq)
+                    .select((order_outbox::seq, sql::<Nullable<BigInt>>("LENGTH(orders.document)")))
                     .load(db)?;
+                let mut bytes = 0;
+                let fitting = waiting.into_iter().take_while(|(_, length)| {
+                    let fits = bytes < BATCH_BYTES_MAX;
+                    bytes += length.unwrap_or(0);
+                    fits
+                });
+                let seqs: Vec<i64> = fitting.map(|(seq, _)| seq).collect();
                 if seqs.is_empty() {
                     return Ok(None);
                 }
@@ -161,12 +187,38 @@ queries! {
                 .order(order_outbox::seq)
                 .select((orders::all_columns, order_outbox::key_id, order_outbox::caller))
                 .load(db)?;
-            let orders = rows.into_iter().map(|(row, key_id, caller)| {
+            let mut batch = PublishBatch { number, orders: Vec::with_capacity(rows.len()), unreadable: Vec::new() };
+            for (row, key_id, caller) in rows {
+                let id = row.id().to_owned();
                 let key = key_id.zip(caller).map(|(id, caller)| OrderKey { id, caller });
-                Ok(Publishing { order: row.into_order()?, key })
-            });
-            let orders = orders.collect::<Result<_, StoreError>>()?;
-            Ok(Some(PublishBatch { number, orders }))
+                match row.into_order() {
+                    Ok(order) => batch.orders.push(Publishing { order, key }),
+                    Err(error) => batch.unreadable.push((id, error.to_string())),
+                }
+            }
+            Ok(Some(batch))
+        })
+    }
+
+    pub(in crate::store) fn park(
+        db: &mut Db,
+        owner: &str,
+        number: i64,
+        unreadable: &[(String, String)],
+    ) -> Result<(), StoreError> {
+        db.transaction(|db| {
+            raise(db, owner, 1)?;
+            for (id, reason) in unreadable {
+                let of_batch = order_outbox::batch.eq(number).and(order_outbox::order_id.eq(id));
+                diesel::update(order_outbox::table.filter(of_batch))
+                    .set((
+                        order_outbox::batch.eq(None::<i64>),
+                        order_outbox::parked_at.eq(Timestamp::now().as_millis()),
+                        order_outbox::parked_reason.eq(reason),
+                    ))
+                    .execute(db)?;
+            }
+            Ok(())
         })
     }
 

@@ -28,9 +28,21 @@ pub(super) struct OrderRow {
 }
 
 impl OrderRow {
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     pub(super) fn into_order(self) -> Result<StoredOrder, StoreError> {
+        let refused = |why: String| StoreError::Refused(format!("order {} cannot be read: {why}", self.id));
         let status = OrderStatus::from_name(&self.status)
-            .ok_or_else(|| StoreError::Refused(format!("order {} has the unknown status {}", self.id, self.status)))?;
+            .ok_or_else(|| refused(format!("its status {} is not known", self.status)))?;
+        // What is made of it later relies on an object without blanks around it.
+        let document: Result<&serde_json::value::RawValue, _> = serde_json::from_str(&self.document);
+        match document {
+            Ok(value) if value.get().starts_with('{') && value.get().len() == self.document.len() => {}
+            Ok(_) => return Err(refused("its document is no JSON object".to_owned())),
+            Err(error) => return Err(refused(format!("its document is no JSON: {error}"))),
+        }
         Ok(StoredOrder {
             id: self.id,
             store_id: self.store_id,
@@ -150,8 +162,12 @@ queries! {
             query = query.filter(orders::id.lt(after));
         }
         let rows: Vec<OrderRow> = query.load(db)?;
-        let items = rows.into_iter().map(OrderRow::into_order).collect::<Result<Vec<_>, _>>()?;
-        Ok(cut.page(items, |order| order.id.clone()))
+        // One that cannot be read hides none of the others.
+        let more = rows.len() > cut.items();
+        let unreadable = |error: &StoreError| tracing::warn!(%error, "an order is not listed");
+        let rows = rows.into_iter().take(cut.items());
+        let items = rows.filter_map(|row| row.into_order().inspect_err(unreadable).ok()).collect();
+        Ok(cut.page_with(items, more, |order: &StoredOrder| order.id.clone()))
     }
 
     pub(in crate::store) fn detail(db: &mut Db, id: &str) -> Result<OrderDetail, StoreError> {

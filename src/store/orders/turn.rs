@@ -162,9 +162,22 @@ queries! {
                 count(db, status, i64::try_from(changed).expect("a batch is bounded"))?;
             }
             let rows: Vec<OrderRow> = orders::table.filter(orders::id.eq_any(&ids)).load(db)?;
-            let rows = rows.into_iter().map(OrderRow::into_order).collect::<Result<Vec<_>, _>>()?;
-            let by_id: HashMap<&str, &StoredOrder> = rows.iter().map(|order| (order.id.as_str(), order)).collect();
-            let stored = |one: &Settled| by_id.get(one.claimed.order.id.as_str()).copied();
+            let mut by_id: HashMap<String, StoredOrder> = HashMap::new();
+            for row in rows {
+                let id = row.id().to_owned();
+                let claimed = chunk.iter().find(|one| one.claimed.order.id == id).map(|one| &one.claimed.order);
+                // One that cannot be read any more ends as it was when it was claimed.
+                let as_claimed = claimed.map(|order| StoredOrder {
+                    status,
+                    processed_at: processed_at.map(Timestamp::from_millis),
+                    attempts: order.attempts.saturating_add(1),
+                    ..order.clone()
+                });
+                if let Some(order) = row.into_order().ok().or(as_claimed) {
+                    by_id.insert(id, order);
+                }
+            }
+            let stored = |one: &Settled| by_id.get(one.claimed.order.id.as_str());
             let mut records = Vec::new();
             let mut letters = Vec::new();
             let mut failures = Vec::new();

@@ -36,7 +36,7 @@ async fn a_commit_is_read_back_whole() {
         assert_eq!(store.load_windows(0, sources).await.unwrap(), commit.windows);
         assert_eq!(store.outbox_lanes().await.unwrap(), ["pos.events/0"]);
         assert_eq!(store.outbox_after("pos.events/0", 0, 10).await.unwrap(), commit.outbox);
-        assert_eq!(store.http_due(Timestamp::MIN, 10).await.unwrap()[0].effect, commit.http[0]);
+        assert_eq!(store.http_due(Timestamp::MIN, 10).await.unwrap().rows[0].effect, commit.http[0]);
         assert_eq!(store.dead_letter("d1").await.unwrap().letter, commit.dead_letters[0]);
         let counts = store.counts().await.unwrap();
         assert_eq!((counts.outbox_records, counts.http_calls, counts.dead_letters_open), (2, 1, 1));

@@ -71,13 +71,13 @@ async fn a_failed_attempt_waits_for_its_time() {
         let due = |at| {
             let store = store.clone();
             async move {
-                let rows = store.http_due(Timestamp::from_millis(at), 10).await.unwrap();
+                let rows = store.http_due(Timestamp::from_millis(at), 10).await.unwrap().rows;
                 rows.into_iter().map(|row| row.effect.id).collect::<Vec<_>>()
             }
         };
         assert_eq!(due(499).await, ["h2"]);
         assert_eq!(due(500).await, ["h2", "h1"]);
-        let failed = store.http_due(Timestamp::from_millis(500), 10).await.unwrap().remove(1);
+        let failed = store.http_due(Timestamp::from_millis(500), 10).await.unwrap().rows.remove(1);
         assert_eq!((failed.attempts, failed.error.as_deref()), (1, Some("timed out")));
     }
 }
@@ -108,7 +108,7 @@ async fn two_dispatchers_that_share_the_slots_see_every_call_once() {
         commit_now(&store, commit).await;
         let mut seen = Vec::new();
         for slots in [vec![0, 2], vec![1], vec![3]] {
-            let rows = store.http_due_in(Timestamp::from_millis(9), 100, 4, slots).await.unwrap();
+            let rows = store.http_due_in(Timestamp::from_millis(9), 100, 4, slots).await.unwrap().rows;
             assert!(!rows.is_empty());
             seen.extend(rows.into_iter().map(|row| row.effect.id));
         }

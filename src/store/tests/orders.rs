@@ -176,3 +176,33 @@ async fn a_retry_comes_when_it_is_due_and_counts_as_it_should() {
         store.release_order_claims().await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn an_order_that_cannot_be_read_rests_and_the_others_are_claimed() {
+    for fixture in fixtures().await {
+        let store = &fixture.store;
+        hand_over(store, &["o1", "o2", "o3"]).await;
+        fixture.execute("UPDATE orders SET document = 'garbled' WHERE id = 'o1'").await;
+        fixture.execute("UPDATE orders SET status = 'OF_A_LATER_VERSION' WHERE id = 'o2'").await;
+        let turn = store.order_turn(Arc::default(), Some(claim(10, 1))).await.unwrap();
+        assert_eq!(turn.claimed.iter().map(|one| one.order.id.as_str()).collect::<Vec<_>>(), ["o3"]);
+        let mut unreadable: Vec<_> = turn.unreadable.iter().map(|(id, _)| id.as_str()).collect();
+        unreadable.sort_unstable();
+        assert_eq!(unreadable, ["o1", "o2"]);
+        let next = store.order_turn(Arc::default(), Some(claim(10, 1))).await.unwrap();
+        assert_eq!((next.claimed.len(), next.unreadable.len()), (0, 0), "they rest");
+        let listed = store.orders(crate::store::OrderFilter::default(), None, 10).await.unwrap().items;
+        assert_eq!(listed.iter().map(|order| order.id.as_str()).collect::<Vec<_>>(), ["o3"]);
+        // One that is garbled after it was claimed ends as it was when it was claimed.
+        fixture.execute("UPDATE orders SET document = 'garbled' WHERE id = 'o3'").await;
+        let settled = Settled {
+            claimed: turn.claimed[0].clone(),
+            claim: 1,
+            attempt: Some(ATTEMPT),
+            settlement: Settlement::Delivered,
+        };
+        let ended = store.order_turn(Arc::new(vec![settled]), None).await.unwrap().ended;
+        assert_eq!(ended, ["o3"]);
+        assert_eq!(store.outbox_depth().await.unwrap(), 1, "order.delivered is told");
+    }
+}
