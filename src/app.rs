@@ -173,6 +173,10 @@ impl App {
             outbox: Arc::new(Notify::new()),
             calls: Arc::new(Notify::new()),
             entities_max: config.processor.entities_max,
+            forget_sources_ms: config
+                .processor
+                .forget_sources
+                .map(|silence| i64::try_from(silence.as_millis()).unwrap_or(i64::MAX)),
         };
         let parts = Parts { context, roles, is_shared };
         let identity = Identity::new();

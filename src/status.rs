@@ -23,7 +23,6 @@ pub use parked::{Parked, ParkedItem, REST};
 
 use crate::bus::TopicPartition;
 use crate::config::Role;
-use crate::store::Expiring;
 use crate::store::model::PartitionRow;
 use crate::time::Timestamp;
 
@@ -254,7 +253,7 @@ pub struct Status {
     pub stages: Stages,
     /// Orders.
     pub orders: OrderTotals,
-    removed: RwLock<BTreeMap<Expiring, Arc<Counter>>>,
+    removed: RwLock<BTreeMap<&'static str, Arc<Counter>>>,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionStatus>>>,
     plugins: RwLock<BTreeMap<String, Arc<PluginStatus>>>,
     /// What plugins have done in the other processes that share the work.
@@ -310,8 +309,8 @@ impl Status {
 
     /// Rows that this process has removed from the store since they had been kept long enough.
     #[must_use]
-    pub fn removed(&self, what: Expiring) -> Arc<Counter> {
-        entry(&self.removed, &what)
+    pub fn removed(&self, table: &'static str) -> Arc<Counter> {
+        entry(&self.removed, &table)
     }
 
     /// This process has taken a partition in the store and owns it from now on. Nothing else makes a partition owned.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::BatchInput;
 use crate::effect::{Cause, Context, Effect, Effects, Position};
 use crate::event::EventData;
-use crate::plugins::Plugin;
+use crate::plugins::{Plugin, forgetting};
 use crate::store::model::{EntityKey, EntityRow};
 use crate::time::Timestamp;
 
@@ -25,6 +25,8 @@ pub struct EntityActor<P: Plugin> {
     state: P::State,
     stored: Bytes,
     due: Option<Timestamp>,
+    /// When the state counts as absent, unless it is seen again or a timer waits.
+    expires: Option<Timestamp>,
 }
 
 /// All the work of one batch for one entity.
@@ -90,17 +92,17 @@ impl<P: Plugin> EntityActor<P> {
     /// # Errors
     /// If the stored state does not read back.
     pub fn new(key: EntityKey, row: Option<EntityRow>) -> Result<Self, UnreadableState> {
-        let (stored, due) = row.map_or((Bytes::new(), None), |row| (row.state, row.due));
+        let (stored, due, expires) = row.map_or((Bytes::new(), None, None), |row| (row.state, row.due, row.expires));
         let state = read_state::<P>(&stored).map_err(|error| UnreadableState {
             plugin: P::NAME,
             entity: format!("{}:{}", key.scope.as_str(), key.entity),
             message: error.to_string(),
         })?;
-        Ok(Self { key, state, stored, due })
+        Ok(Self { key, state, stored, due, expires })
     }
 
     fn work(&mut self, work: &Work) -> EntityOutcome {
-        let due_before = self.due;
+        let (due_before, expires_before) = (self.due, self.expires);
         let mut poisoned: Vec<(Poison, String)> = Vec::new();
         let effects = loop {
             let mut effects = Vec::new();
@@ -109,20 +111,28 @@ impl<P: Plugin> EntityActor<P> {
                 Err(poison) => {
                     poisoned.push(poison);
                     self.state = read_state::<P>(&self.stored).expect("it was read or written by us before");
-                    self.due = due_before;
+                    (self.due, self.expires) = (due_before, expires_before);
                 }
             }
         };
-        let state = rmp_serde::to_vec_named(&self.state).expect("states are plain data");
-        let changed = state != self.stored;
+        let state = encoded(&self.state);
+        // One that still knows nothing needs no row: to be absent is the same.
+        let is_new = self.stored.is_empty() && self.due.is_none() && due_before.is_none();
+        let knows_nothing = is_new && state == encoded(&P::State::default());
+        let changed = state != self.stored && !knows_nothing;
         if changed {
             // Without the room that it grew into: it may rest here for long.
             self.stored = Bytes::from(state.into_boxed_slice());
         }
-        let row = (changed || self.due != due_before).then(|| EntityRow {
+        if knows_nothing {
+            self.expires = None;
+        }
+        let moved = (self.due, self.expires) != (due_before, expires_before);
+        let row = (changed || (moved && !knows_nothing)).then(|| EntityRow {
             key: self.key.clone(),
             state: self.stored.clone(),
             due: self.due,
+            expires: self.expires,
         });
         let is_poison = |index: u32| poisoned.iter().any(|(poison, _)| *poison == Poison::Event(index));
         let replayed = work
@@ -150,7 +160,13 @@ impl<P: Plugin> EntityActor<P> {
             if poisoned.iter().any(|(poison, _)| *poison == Poison::Event(index)) {
                 continue;
             }
+            let now = work.input.events[index as usize].clock;
+            // A timer that waits keeps the state: what it is for is not over.
+            if self.due.is_none() && self.expires.is_some_and(|at| at <= now) {
+                self.state = P::State::default();
+            }
             self.apply(work, compiled, index, effects).map_err(|message| (Poison::Event(index), message))?;
+            self.expires = forgetting::expires(now, P::forget_after_days(compiled, self.key.scope));
         }
         self.fire_timers(work, compiled, work.clock, poisoned, effects)
     }
@@ -168,6 +184,9 @@ impl<P: Plugin> EntityActor<P> {
                 break;
             };
             self.due = None;
+            // It counts as an event at the time when it was due, which may lie before the last one.
+            let expires = forgetting::expires(due, P::forget_after_days(compiled, self.key.scope));
+            self.expires = expires.and_then(|expires| self.expires.map(|known| known.max(expires)));
             let poison = Poison::Timer(due);
             if poisoned.iter().any(|(known, _)| *known == poison) {
                 continue;
@@ -205,6 +224,10 @@ fn context<'a, P: Plugin>(key: &'a EntityKey, work: &'a Work, now: Timestamp, pl
     let (position, late) = place;
     let stores = work.input.settings.stores();
     Context { plugin: P::NAME, scope: key.scope, entity: &key.entity, now, position, late, stores }
+}
+
+fn encoded(state: &impl serde::Serialize) -> Vec<u8> {
+    rmp_serde::to_vec_named(state).expect("states are plain data")
 }
 
 fn read_state<P: Plugin>(stored: &[u8]) -> Result<P::State, rmp_serde::decode::Error> {

@@ -48,6 +48,8 @@ pub struct ShardContext {
     pub calls: Arc<Notify>,
     /// Entities kept in memory for each shard and plugin.
     pub entities_max: usize,
+    /// How long a source may be silent before its duplicate window counts as absent, in milliseconds.
+    pub forget_sources_ms: Option<i64>,
 }
 
 impl ShardContext {

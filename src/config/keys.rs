@@ -55,6 +55,7 @@ const KEYS: &[(&str, Shape)] = &[
     ("processor.shards", Shape::Integer),
     ("processor.batchEventsMax", Shape::Integer),
     ("processor.entitiesMax", Shape::Integer),
+    ("processor.forgetSourcesDays", Shape::Integer),
     ("feed.capacity", Shape::Integer),
 ];
 const KAFKA: &str = "bus.kafka.";
@@ -132,6 +133,7 @@ pub(super) fn apply(config: &mut Config, key: &str, value: &Value) -> Result<(),
         "processor.shards" => config.processor.shards = integer(key, value, 1, 256)?,
         "processor.batchEventsMax" => config.processor.batch_events_max = integer(key, value, 1, 1_000_000)?,
         "processor.entitiesMax" => config.processor.entities_max = integer(key, value, 1, 100_000_000)?,
+        "processor.forgetSourcesDays" => config.processor.forget_sources = kept_for(key, value)?,
         "feed.capacity" => config.feed.capacity = integer(key, value, 1, 10_000_000)?,
         _ => return Err(unknown(key)),
     }

@@ -265,6 +265,8 @@ pub struct ProcessorConfig {
     pub batch_events_max: usize,
     /// `processor.entitiesMax`: entities that one shard keeps in memory; idle ones beyond it are passivated.
     pub entities_max: usize,
+    /// `processor.forgetSourcesDays`: how long a source may be silent until it is forgotten; `None`: never.
+    pub forget_sources: Option<Duration>,
 }
 
 /// Section `feed`.
@@ -312,7 +314,12 @@ impl Default for Config {
             plugins: PluginsConfig { file: "plugins.yaml".into(), file_is_explicit: false },
             customers: RemoteConfig::default(),
             orders: OrdersConfig { url: None, lookup: false, keep_keys: Duration::from_hours(24) },
-            processor: ProcessorConfig { shards: cores.min(4), batch_events_max: 4_000, entities_max: 5_000 },
+            processor: ProcessorConfig {
+                shards: cores.min(4),
+                batch_events_max: 4_000,
+                entities_max: 5_000,
+                forget_sources: Some(Duration::from_hours(400 * 24)),
+            },
             feed: FeedConfig { capacity: 10_000 },
         }
     }

@@ -26,7 +26,7 @@ use crate::feed::Extent;
 use crate::orders::acceptor::Acceptor;
 use crate::processes::parked_items;
 use crate::status::COMMIT_DURATION;
-use crate::store::{Expiring, LaneBacklog};
+use crate::store::{Expiring, FORGOTTEN_TABLES, LaneBacklog};
 use crate::time::Timestamp;
 use catalogue::{FAMILIES, Kind};
 use exposition::Exposition;
@@ -220,9 +220,9 @@ fn add_order_totals(state: &AppState, acceptor: &Acceptor, figures: &mut Exposit
 /// What was removed from the store by this process, if it does that.
 fn add_removed(state: &AppState, figures: &mut Exposition) {
     if state.status.roles().contains(&Role::Processor) {
-        for what in Expiring::ALL {
-            let labels = [("table", what.as_str())];
-            figures.count("tillstream_store_removed_total", &labels, state.status.removed(what).get());
+        for table in Expiring::ALL.map(Expiring::as_str).into_iter().chain(FORGOTTEN_TABLES) {
+            let labels = [("table", table)];
+            figures.count("tillstream_store_removed_total", &labels, state.status.removed(table).get());
         }
     }
 }

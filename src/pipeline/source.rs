@@ -111,6 +111,8 @@ pub struct SourceOutcome {
 #[derive(Debug)]
 struct HeldWindow {
     window: Window,
+    /// When it counts as absent, unless the source sends something new before.
+    expires: Option<Timestamp>,
     used: u64,
     changed: bool,
 }
@@ -136,6 +138,7 @@ pub struct SourcePartition {
     chunk_clocks: Vec<Timestamp>,
     batch: u64,
     wants_published: bool,
+    forget_after_ms: Option<i64>,
 }
 
 impl SourcePartition {
@@ -152,7 +155,14 @@ impl SourcePartition {
             chunk_clocks: vec![Timestamp::MIN; partitions as usize],
             batch: 0,
             wants_published: false,
+            forget_after_ms: None,
         }
+    }
+
+    /// The same, but a source that sends nothing new for so long, by the clock, is forgotten with its duplicate window.
+    #[must_use]
+    pub fn forgetting_after(self, silence_ms: Option<i64>) -> Self {
+        Self { forget_after_ms: silence_ms, ..self }
     }
 
     /// Whether somebody wants what plugins publish, in the batches to come.
@@ -192,14 +202,14 @@ impl SourcePartition {
     /// Returns the first source whose window is not understood.
     pub fn load_windows(&mut self, sources: &[&str], rows: Vec<WindowRow>) -> Option<String> {
         for source in sources {
-            let held = HeldWindow { window: Window::default(), used: self.batch, changed: false };
+            let held = HeldWindow { window: Window::default(), expires: None, used: self.batch, changed: false };
             self.windows.insert(CompactString::new(source), held);
         }
         for row in rows {
             let Some(window) = Window::decode(&row.window, self.clock) else {
                 return Some(row.source);
             };
-            let held = HeldWindow { window, used: self.batch, changed: false };
+            let held = HeldWindow { window, expires: row.expires, used: self.batch, changed: false };
             self.windows.insert(CompactString::from(row.source), held);
         }
         None
@@ -236,7 +246,8 @@ impl SourcePartition {
         for (source, held) in &mut self.windows {
             if std::mem::take(&mut held.changed) {
                 let window = held.window.encode();
-                outcome.windows.push(WindowRow { partition: self.partition, source: source.to_string(), window });
+                let (partition, source) = (self.partition, source.to_string());
+                outcome.windows.push(WindowRow { partition, source, window, expires: held.expires });
             }
         }
         outcome.windows.sort_unstable_by(|a, b| a.source.cmp(&b.source));
@@ -301,8 +312,12 @@ impl SourcePartition {
             return;
         }
         if has_window(&event) {
+            let now = self.clock_with(&event, record.timestamp);
             let held = self.windows.get_mut(event.source.as_str()).expect("windows are loaded before");
             held.used = self.batch;
+            if held.expires.is_some_and(|at| at <= now) {
+                held.window = Window::default();
+            }
             let arrival = Arrival {
                 id: event.id.as_str(),
                 sequence: event.sequence,
@@ -313,6 +328,7 @@ impl SourcePartition {
             match held.window.admit(&arrival) {
                 Verdict::New { gap } => {
                     held.changed = true;
+                    held.expires = self.forget_after_ms.map(|silence| now.plus_millis(silence));
                     outcome.gaps += gap;
                 }
                 Verdict::Duplicate => {
@@ -350,7 +366,7 @@ impl SourcePartition {
         outcome: &mut SourceOutcome,
         routed: &mut [Vec<ChunkEvent>],
     ) {
-        let from_terminal = event.source.terminal_id().is_some() && event.event_type().class() == EventClass::Terminal;
+        let from_terminal = moves_clock(&event);
         let late = event.time < self.clock;
         if from_terminal {
             self.advance(event.time, record.timestamp);
@@ -421,6 +437,12 @@ impl SourcePartition {
         self.clock = self.clock.max(time.min(received.plus_millis(AHEAD_OF_BUS_MS)));
     }
 
+    /// The clock just after an event, if it is new.
+    fn clock_with(&self, event: &Event, received: Timestamp) -> Timestamp {
+        let time = event.time.min(received.plus_millis(AHEAD_OF_BUS_MS));
+        if moves_clock(event) { self.clock.max(time) } else { self.clock }
+    }
+
     fn refused(&self, record: &Record, event: &Event, verdict: Verdict) -> DeadLetter {
         let sequence = event.sequence.unwrap_or_default();
         let (reason, field, message) = match verdict {
@@ -461,6 +483,11 @@ impl SourcePartition {
     }
 }
 
+/// True of what terminals send; what comes of it is told by others.
+fn moves_clock(event: &Event) -> bool {
+    event.source.terminal_id().is_some() && event.event_type().class() == EventClass::Terminal
+}
+
 /// The event that a replay carries, if it is one by now.
 #[must_use]
 pub fn original_of(replay: &DeadLetterReplay) -> Option<Arc<Event>> {
@@ -494,4 +521,75 @@ pub fn to_own_partition(event: &Event) -> NewRecord {
 #[must_use]
 pub fn content_type() -> (String, Bytes) {
     ("content-type".to_owned(), Bytes::from_static(b"application/cloudevents+json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_MS: i64 = 86_400_000;
+
+    /// A record of this till's event number `sequence`, sent on this day.
+    fn record(offset: i64, till: &str, sequence: i64, day: i64) -> ParsedRecord {
+        let time = Timestamp::from_millis(1_767_000_000_000 + day * DAY_MS);
+        let event = serde_json::json!({
+            "specversion": "1.0", "type": "pos.drawer.opened", "id": format!("{till}-{sequence}"),
+            "source": format!("/stores/S1/terminals/{till}"), "time": time.to_string(), "sequence": sequence,
+            "data": {"employeeId": "E1"},
+        });
+        let (key, value) = (Some(Bytes::from(till.to_owned())), Bytes::from(event.to_string()));
+        parse(Record { offset, key, value, headers: vec![content_type()], timestamp: time })
+    }
+
+    /// What becomes of each record (1 event, 0 duplicate), if the partition's owner changes after each, or not, and rows of
+    /// windows that have expired go, or not.
+    fn fares(records: &[(&str, i64, i64)], owners_change: bool, rows_go: bool) -> Vec<u64> {
+        let new = |next_offset, clock| {
+            let restored = SourcePartition::restore(0, 1, next_offset, clock, Rekeying::Whole);
+            restored.forgetting_after(Some(10 * DAY_MS))
+        };
+        let mut source = new(0, Timestamp::MIN);
+        let mut stored: FxHashMap<String, WindowRow> = FxHashMap::default();
+        let mut events = Vec::new();
+        for (offset, &(till, sequence, day)) in (0..).zip(records) {
+            let batch = vec![record(offset, till, sequence, day)];
+            let unknown = source.unknown_sources(&batch);
+            let rows = unknown.iter().filter_map(|name| stored.get(*name).cloned()).collect();
+            assert_eq!(source.load_windows(&unknown, rows), None);
+            let outcome = source.admit(batch, offset + 1, 0);
+            assert_eq!(outcome.events + outcome.duplicates, 1, "{:?}", outcome.dead_letters);
+            events.push(outcome.events);
+            stored.extend(outcome.windows.into_iter().map(|row| (row.source.clone(), row)));
+            let clock = source.clock();
+            if rows_go {
+                stored.retain(|_, row| row.expires.is_none_or(|at| at > clock));
+            }
+            if owners_change {
+                source = new(offset + 1, clock);
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn a_till_that_was_silent_for_its_time_is_forgotten_wherever_its_window_was_meanwhile() {
+        let records = [
+            ("T1", 1, 0),
+            ("T1", 1, 0),
+            ("T2", 1, 9),
+            // Repeated within its time: known, and being repeated does not prolong it.
+            ("T1", 1, 0),
+            ("T2", 2, 11),
+            // Repeated after it: nobody can tell any more.
+            ("T1", 1, 0),
+            ("T1", 1, 0),
+            // A counter that restarts after a long silence collides with nothing.
+            ("T2", 1, 30),
+        ];
+        let in_memory = fares(&records, false, false);
+        assert_eq!(in_memory, [1, 0, 1, 0, 1, 1, 0, 1]);
+        for (owners_change, rows_go) in [(true, false), (true, true)] {
+            assert_eq!(fares(&records, owners_change, rows_go), in_memory);
+        }
+    }
 }

@@ -88,6 +88,10 @@ impl Plugin for AgeVerification {
         Policies::compile(settings)
     }
 
+    fn forget_after_days(policies: &Policies, _: Scope) -> u32 {
+        policies.forget_after_days
+    }
+
     fn subscriptions(_: &Policies) -> Vec<Subscription> {
         let event_types = EventTypes::of(&[
             EventType::ItemAdded,

@@ -16,6 +16,7 @@ use self::timeline::{Row, Timeline};
 use super::{EventTypes, FieldError, Plugin, Subscription, check_range};
 use crate::effect::{Effects, Record, TimeSheetSession};
 use crate::event::{AutoLoggedOut, Event, EventData, EventType, Id, LogoutCause, Scope, Source};
+use crate::plugins::forgetting::{FORGET_AFTER_DAYS, check_days};
 
 /// The plugin.
 #[derive(Debug)]
@@ -31,11 +32,14 @@ pub struct Settings {
     /// A session ends this long after its login, in seconds, whatever happens. Not shorter than the idle time.
     #[schemars(range(min = 3_600, max = 172_800))]
     pub maximum_shift_seconds: u32,
+    /// An employee of whom no event has come for so many days is forgotten: time sheets stay, late events no longer correct them. 0 = never.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub forget_after_days: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { idle_seconds: 3_600, maximum_shift_seconds: 43_200 }
+        Self { idle_seconds: 3_600, maximum_shift_seconds: 43_200, forget_after_days: FORGET_AFTER_DAYS }
     }
 }
 
@@ -73,7 +77,12 @@ impl Plugin for EmployeeTimeTracker {
             let message = format!("must not be below idleSeconds ({})", settings.idle_seconds);
             errors.push(FieldError::new("maximumShiftSeconds", message));
         }
+        check_days(&mut errors, "forgetAfterDays", settings.forget_after_days, 1);
         if errors.is_empty() { Ok(settings.clone()) } else { Err(errors) }
+    }
+
+    fn forget_after_days(settings: &Settings, _: Scope) -> u32 {
+        settings.forget_after_days
     }
 
     fn subscriptions(_: &Settings) -> Vec<Subscription> {

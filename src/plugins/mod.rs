@@ -10,6 +10,7 @@ pub mod defaults;
 pub mod eligibility;
 pub mod employee_time_tracker;
 pub mod expression;
+pub mod forgetting;
 pub mod fraud_detection;
 pub mod manifest;
 pub mod order_delivery;
@@ -110,6 +111,11 @@ pub trait Plugin: Send + Sync + 'static {
 
     /// Which events it wants, by scope. At most one subscription for each scope.
     fn subscriptions(compiled: &Self::Compiled) -> Vec<Subscription>;
+
+    /// Days without an event after which a state counts as absent; 0 = never.
+    fn forget_after_days(_compiled: &Self::Compiled, _scope: Scope) -> u32 {
+        forgetting::FORGET_AFTER_DAYS
+    }
 
     /// Decides on one event.
     fn apply(state: &mut Self::State, compiled: &Self::Compiled, event: &Event, fx: &mut Effects<'_>);

@@ -13,6 +13,7 @@ use crate::effect::{Effects, RecommendationRecord, Record};
 use crate::event::{
     Event, EventData, EventType, ID_BYTES_MAX, Id, ItemAdded, ItemVoided, Recommendation, RecommendationMade, Scope,
 };
+use crate::plugins::forgetting::{FORGET_AFTER_DAYS, check_days};
 use crate::time::Timestamp;
 
 /// Open baskets that a terminal remembers.
@@ -42,11 +43,14 @@ pub struct Settings {
     /// How many products are recommended at most when an item is added.
     #[schemars(range(min = 1, max = 10))]
     pub maximum: u32,
+    /// A terminal from which no event has come for so many days is forgotten, with the baskets that are open there. 0 = never.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub forget_after_days: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { pairings: Vec::new(), maximum: 3 }
+        Self { pairings: Vec::new(), maximum: 3, forget_after_days: FORGET_AFTER_DAYS }
     }
 }
 
@@ -73,6 +77,7 @@ pub struct Pairing {
 /// Pairings that can be looked up by product and by category.
 #[derive(Debug)]
 pub struct Compiled {
+    forget_after_days: u32,
     maximum: usize,
     pairings: Vec<(Vec<Id>, CompactString)>,
     by_product: HashMap<String, Vec<usize>>,
@@ -179,10 +184,12 @@ impl Plugin for PurchaseRecommender {
     fn compile(settings: &Settings) -> Result<Compiled, Vec<FieldError>> {
         let mut errors = Vec::new();
         check_range(&mut errors, "maximum", settings.maximum, 1..=10);
+        check_days(&mut errors, "forgetAfterDays", settings.forget_after_days, 1);
         if settings.pairings.len() > PAIRINGS_MAX {
             errors.push(FieldError::new("pairings", format!("must have at most {PAIRINGS_MAX} entries")));
         }
         let mut compiled = Compiled {
+            forget_after_days: settings.forget_after_days,
             maximum: settings.maximum as usize,
             pairings: Vec::with_capacity(settings.pairings.len()),
             by_product: HashMap::new(),
@@ -211,6 +218,10 @@ impl Plugin for PurchaseRecommender {
             compiled.pairings.push((recommend, CompactString::new(&pairing.reason)));
         }
         if errors.is_empty() { Ok(compiled) } else { Err(errors) }
+    }
+
+    fn forget_after_days(compiled: &Compiled, _: Scope) -> u32 {
+        compiled.forget_after_days
     }
 
     fn subscriptions(_: &Compiled) -> Vec<Subscription> {

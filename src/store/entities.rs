@@ -27,6 +27,9 @@ pub struct TimerRow {
     pub due: Timestamp,
 }
 
+/// Entity, state, when its timer is due, when it expires.
+type StoredState = (String, Vec<u8>, Option<i64>, Option<i64>);
+
 #[derive(diesel::Insertable)]
 #[diesel(table_name = entities, treat_none_as_default_value = false)]
 struct NewEntity<'a> {
@@ -37,14 +40,16 @@ struct NewEntity<'a> {
     entity: &'a str,
     state: &'a [u8],
     due: Option<i64>,
+    expires: Option<i64>,
 }
 
 #[derive(diesel::Insertable)]
-#[diesel(table_name = windows)]
+#[diesel(table_name = windows, treat_none_as_default_value = false)]
 struct NewWindow<'a> {
     partition: i32,
     source: &'a str,
     state: &'a [u8],
+    expires: Option<i64>,
 }
 
 impl<'a> NewEntity<'a> {
@@ -57,13 +62,15 @@ impl<'a> NewEntity<'a> {
             entity: &row.key.entity,
             state: &row.state,
             due: row.due.map(Timestamp::as_millis),
+            expires: row.expires.map(Timestamp::as_millis),
         })
     }
 }
 
 impl<'a> NewWindow<'a> {
     fn new(row: &'a WindowRow) -> Result<Self, StoreError> {
-        Ok(Self { partition: window_partition(row.partition)?, source: &row.source, state: &row.window })
+        let (partition, expires) = (window_partition(row.partition)?, row.expires.map(Timestamp::as_millis));
+        Ok(Self { partition, source: &row.source, state: &row.window, expires })
     }
 }
 
@@ -138,18 +145,19 @@ queries! {
         for group in keys.chunk_by(|a, b| (a.partition, a.plugin, a.scope) == (b.partition, b.plugin, b.scope)) {
             let first = &group[0];
             for chunk in group.chunks(ROWS_PER_STATEMENT) {
-                let rows: Vec<(String, Vec<u8>, Option<i64>)> = entities::table
+                let rows: Vec<StoredState> = entities::table
                     .filter(entities::topic.eq(first.partition.topic.name()))
                     .filter(entities::partition.eq(partition_number(first.partition)?))
                     .filter(entities::plugin.eq(first.plugin))
                     .filter(entities::scope.eq(first.scope.as_str()))
                     .filter(entities::entity.eq_any(chunk.iter().map(|key| key.entity.as_str())))
-                    .select((entities::entity, entities::state, entities::due))
+                    .select((entities::entity, entities::state, entities::due, entities::expires))
                     .load(db)?;
-                found.extend(rows.into_iter().map(|(entity, state, due)| EntityRow {
+                found.extend(rows.into_iter().map(|(entity, state, due, expires)| EntityRow {
                     key: EntityKey { entity, ..first.clone() },
                     state: Bytes::from(state),
                     due: due.map(Timestamp::from_millis),
+                    expires: expires.map(Timestamp::from_millis),
                 }));
             }
         }
@@ -163,15 +171,16 @@ queries! {
     ) -> Result<Vec<WindowRow>, StoreError> {
         let mut found = Vec::with_capacity(sources.len());
         for chunk in sources.chunks(ROWS_PER_STATEMENT) {
-            let rows: Vec<(String, Vec<u8>)> = windows::table
+            let rows: Vec<(String, Vec<u8>, Option<i64>)> = windows::table
                 .filter(windows::partition.eq(window_partition(partition)?))
                 .filter(windows::source.eq_any(chunk))
-                .select((windows::source, windows::state))
+                .select((windows::source, windows::state, windows::expires))
                 .load(db)?;
-            found.extend(rows.into_iter().map(|(source, state)| WindowRow {
+            found.extend(rows.into_iter().map(|(source, state, expires)| WindowRow {
                 partition,
                 source,
                 window: Bytes::from(state),
+                expires: expires.map(Timestamp::from_millis),
             }));
         }
         Ok(found)

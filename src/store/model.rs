@@ -44,6 +44,8 @@ pub struct WindowRow {
     pub source: String,
     /// The window.
     pub window: Bytes,
+    /// From when on, by the partition's clock, it counts as absent; `None`: never.
+    pub expires: Option<Timestamp>,
 }
 
 /// Whose state: the key of an entity row.
@@ -68,6 +70,8 @@ pub struct EntityRow {
     pub state: Bytes,
     /// When its timer is due.
     pub due: Option<Timestamp>,
+    /// From when on, by the partition's clock, it counts as absent unless a timer waits; `None`: never.
+    pub expires: Option<Timestamp>,
 }
 
 /// What one partition's events in one batch put on the bus: sent in the order of `seq`, each once.

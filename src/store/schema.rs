@@ -30,7 +30,9 @@ diesel::table! {
     }
 }
 
-diesel::table! { windows (partition, source) { partition -> Integer, source -> Text, state -> Binary, } }
+diesel::table! {
+    windows (partition, source) { partition -> Integer, source -> Text, state -> Binary, expires -> Nullable<BigInt>, }
+}
 
 diesel::table! {
     entities (topic, partition, plugin, scope, entity) {
@@ -41,6 +43,7 @@ diesel::table! {
         entity -> Text,
         state -> Binary,
         due -> Nullable<BigInt>,
+        expires -> Nullable<BigInt>,
     }
 }
 

@@ -6,6 +6,7 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::event::Event;
+use super::forgetting::Seen;
 use super::fraud::Alert;
 use super::log::Log;
 use super::stores::Stores;
@@ -76,10 +77,22 @@ struct Terminal(Vec<Basket>);
 pub(crate) fn age_checks(log: &Log, settings: &Value, stores: &Stores) -> AgeChecks {
     let mut terminals: HashMap<&str, Terminal> = HashMap::new();
     let mut result = AgeChecks::default();
+    let mut seen: Seen<&String> = Seen::with(settings);
     let grace = 1000 * settings.get("graceSeconds").map_or(60, |seconds| seconds.as_i64().expect("seconds"));
     for event in log.events.iter().filter(|event| !event.training) {
+        let wanted =
+            ["basket.item_added", "basket.item_voided", "age.checked", "payment.completed", "basket.cancelled"];
         let terminal = terminals.entry(&event.terminal).or_default();
-        terminal.close_until(event.clock, &mut result);
+        if let Some(end) = terminal.close_until(event.clock, &mut result) {
+            seen.see(&event.terminal, end);
+        }
+        if wanted.iter().any(|kind| event.is(&format!("pos.{kind}"))) {
+            let waits = terminal.0.iter().any(|basket| basket.open_payment.is_some());
+            if !waits && seen.is_forgotten(&&event.terminal, event.clock) {
+                terminal.0.clear();
+            }
+            seen.see(&event.terminal, event.clock);
+        }
         match event.kind.as_str() {
             "pos.basket.item_added" => terminal.add(event, settings, stores, &mut result),
             "pos.basket.item_voided" => terminal.void(event),
@@ -221,13 +234,17 @@ impl Terminal {
     }
 
     /// Alerts for which no check can come any more.
-    fn close_until(&mut self, clock: i64, result: &mut AgeChecks) {
+    /// Answers when the last wait that is over ended.
+    fn close_until(&mut self, clock: i64, result: &mut AgeChecks) -> Option<i64> {
+        let mut last = None;
         for basket in &mut self.0 {
             let end = basket.open_payment.as_ref().map(|(_, until)| *until).filter(|until| *until <= clock);
             if let Some(end) = end {
                 basket.alert(end, result);
+                last = last.max(Some(end));
             }
         }
+        last
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::event::{self, Event, Reason};
+use super::forgetting::SOURCE_SILENT_MILLIS;
 use super::windows::{Verdict, Window};
 
 /// How far beyond its arrival on the bus an event can move the clock.
@@ -55,6 +56,7 @@ impl Log {
         let mut log = Self::default();
         let mut windows: HashMap<String, Window> = HashMap::new();
         let mut clocks: BTreeMap<u32, i64> = BTreeMap::new();
+        let mut last_new: HashMap<String, i64> = HashMap::new();
         for (offset, (bytes, received)) in messages.into_iter().enumerate() {
             let mut event = match event::read(bytes) {
                 Ok(event) => event,
@@ -63,6 +65,11 @@ impl Log {
                     continue;
                 }
             };
+            let known = clocks.get(&partition_of(&event.terminal, partitions)).copied().unwrap_or(i64::MIN);
+            let clock_then = event.time.min(received.saturating_add(AHEAD_MILLIS)).max(known);
+            if last_new.get(&event.source).is_some_and(|last| last.saturating_add(SOURCE_SILENT_MILLIS) <= clock_then) {
+                windows.remove(&event.source);
+            }
             let reason = match windows.entry(event.source.clone()).or_default().judge(&event, received) {
                 Verdict::New => {
                     event.partition = partition_of(&event.terminal, partitions);
@@ -72,6 +79,7 @@ impl Log {
                     event.late = event.time < *clock;
                     *clock = event.time.min(received.saturating_add(AHEAD_MILLIS)).max(*clock);
                     event.clock = *clock;
+                    last_new.insert(event.source.clone(), *clock);
                     log.events.push(event);
                     continue;
                 }

@@ -7,6 +7,7 @@
 pub(crate) mod age;
 pub(crate) mod case;
 pub(crate) mod event;
+pub(crate) mod forgetting;
 pub(crate) mod fraud;
 pub(crate) mod log;
 pub(crate) mod recommend;

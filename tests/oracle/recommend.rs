@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use super::event::Event;
+use super::forgetting::Seen;
 use super::log::Log;
 
 const BASKETS_MAX: usize = 8;
@@ -55,8 +56,16 @@ struct Basket {
 /// All recommendations over the log.
 pub(crate) fn recommendations(log: &Log, settings: &Value) -> Recommendations {
     let mut terminals: HashMap<&str, Terminal> = HashMap::new();
+    let mut seen: Seen<&String> = Seen::with(settings);
     let mut result = Recommendations::default();
     for event in log.events.iter().filter(|event| !event.training) {
+        let wanted = ["basket.item_added", "basket.item_voided", "payment.completed", "basket.cancelled"];
+        if wanted.iter().any(|kind| event.is(&format!("pos.{kind}"))) {
+            if seen.is_forgotten(&&event.terminal, event.clock) {
+                terminals.remove(&*event.terminal);
+            }
+            seen.see(&event.terminal, event.clock);
+        }
         let terminal = terminals.entry(&event.terminal).or_default();
         match event.kind.as_str() {
             "pos.basket.item_added" => terminal.add(event, settings, &mut result),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::event::Event;
+use super::forgetting::Seen;
 use super::log::Log;
 use super::stores::Stores;
 
@@ -49,6 +50,7 @@ pub(crate) struct TimeSheets {
 pub(crate) fn time_sheets(log: &Log, settings: &Value, stores: &Stores) -> TimeSheets {
     let millis = |key: &str, default: i64| settings.get(key).and_then(Value::as_i64).unwrap_or(default) * 1000;
     let mut employees: BTreeMap<String, Employee<'_>> = BTreeMap::new();
+    let mut seen: Seen<String> = Seen::with(settings);
     for event in log.across_tills().into_iter().filter(|event| !event.training) {
         if let Some(id) = event.text("employeeId") {
             let employee = employees.entry(id.to_owned()).or_insert_with(|| Employee {
@@ -63,8 +65,16 @@ pub(crate) fn time_sheets(log: &Log, settings: &Value, stores: &Stores) -> TimeS
                 rows: BTreeMap::new(),
                 auto_logouts: Vec::new(),
             });
-            employee.fire_timers(event.clock);
+            if let Some(due) = employee.fire_timers(event.clock) {
+                seen.see(id.to_owned(), due);
+            }
+            let is_working = employee.sessions.iter().any(Kept::is_open);
+            if !is_working && seen.is_forgotten(&id.to_owned(), event.clock) {
+                employee.sessions.clear();
+                (employee.horizon, employee.paid_mark) = (i64::MIN, i64::MIN);
+            }
             employee.see(event);
+            seen.see(id.to_owned(), event.clock);
         }
     }
     let mut sheets = TimeSheets::default();
@@ -131,14 +141,18 @@ impl Employee<'_> {
     }
 
     /// Fires the timer as long as it is due at or before `clock`.
-    fn fire_timers(&mut self, clock: i64) {
+    /// Answers when the last timer that fired was due.
+    fn fire_timers(&mut self, clock: i64) -> Option<i64> {
+        let mut last = None;
         while let Some(due) = self.sessions.iter().filter(|s| s.is_open()).map(|s| self.deadline(s)).min() {
             if due > clock {
-                return;
+                break;
             }
+            last = Some(due);
             self.expire(due, due);
             self.write_and_forget();
         }
+        last
     }
 
     fn see(&mut self, event: &Event) {

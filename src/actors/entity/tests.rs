@@ -17,6 +17,8 @@ struct Fragile;
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 struct FragileSettings {
     broken: bool,
+    #[serde(default)]
+    days: u32,
 }
 
 impl Plugin for Fragile {
@@ -35,6 +37,10 @@ impl Plugin for Fragile {
         vec![Subscription { scope: Scope::Terminal, event_types: EventTypes::of(&[EventType::DrawerOpened]) }]
     }
 
+    fn forget_after_days(settings: &FragileSettings, _: Scope) -> u32 {
+        settings.days
+    }
+
     fn apply(state: &mut Vec<String>, settings: &FragileSettings, event: &Event, fx: &mut Effects<'_>) {
         let EventData::DrawerOpened(opened) = &event.data else { return };
         let reason = opened.reason.clone().unwrap_or_default().to_string();
@@ -42,6 +48,7 @@ impl Plugin for Fragile {
         state.push(reason.clone());
         match reason.as_str() {
             "panic" => assert!(!settings.broken, "cannot stand it"),
+            "in ten days" => fx.wake_at(Some(fx.now().plus_seconds(10 * 86_400))),
             "timer" | "endless" | "timer that panics" => fx.wake_at(Some(fx.now().plus_seconds(1))),
             _ => {}
         }
@@ -165,7 +172,91 @@ fn a_timer_that_sets_itself_again_without_end_is_cut_off() {
 
 #[test]
 fn a_stored_state_that_does_not_read_back_says_whose_it_is() {
-    let row = EntityRow { key: key(), state: Bytes::from_static(b"\xc1 no state"), due: None };
+    let row = EntityRow { key: key(), state: Bytes::from_static(b"\xc1 no state"), due: None, expires: None };
     let error = EntityActor::<Fragile>::new(key(), Some(row)).err().expect("a fault");
     assert_eq!((error.plugin, error.entity.as_str()), ("fragile", "terminal:T1"));
+}
+
+/// One batch of drawers opened for these reasons so many days after the first, the clock at the last of them.
+fn on_days(reasons: &[(&str, i64)], settings: &Value) -> Work {
+    let names: Vec<&str> = reasons.iter().map(|(reason, _)| *reason).collect();
+    let Work { input, events, .. } = batch(&names, settings);
+    let mut input = Arc::into_inner(input).expect("nobody else has it");
+    let mut clock = Timestamp::MIN;
+    for (placed, (_, days)) in input.events.iter_mut().zip(reasons) {
+        clock = at("08:00:00").plus_seconds(days * 86_400);
+        placed.clock = clock;
+    }
+    Work { input: Arc::new(input), events, clock }
+}
+
+/// How an entity fares over batches: what it did, and its state at the end. Between two batches its actor may end.
+fn fare(
+    batches: &[&[(&str, i64)]],
+    settings: &Value,
+    mut between: impl FnMut(Option<EntityRow>, Timestamp) -> Option<Option<EntityRow>>,
+) -> (Vec<String>, Vec<String>) {
+    let mut entity = EntityActor::<Fragile>::new(key(), None).unwrap();
+    let (mut row, mut log) = (None, Vec::new());
+    for reasons in batches {
+        let work = on_days(reasons, settings);
+        let outcome = entity.work(&work);
+        log.extend(logged(&outcome.effects).into_iter().map(ToOwned::to_owned));
+        row = outcome.row.or(row);
+        if let Some(stored) = between(row.clone(), work.clock) {
+            row.clone_from(&stored);
+            entity = EntityActor::<Fragile>::new(key(), stored).unwrap();
+        }
+    }
+    (log, entity.state)
+}
+
+#[test]
+fn a_state_that_was_not_seen_for_its_time_counts_as_absent_wherever_it_was_meanwhile() {
+    let settings = json!({"broken": false, "days": 2});
+    let has_expired = |row: &EntityRow, clock| row.due.is_none() && row.expires.is_some_and(|at| at <= clock);
+    // "e" comes on the last day on which "d" is remembered, "f" when "e" is forgotten.
+    let days: [(&str, i64); 6] = [("a", 0), ("b", 1), ("c", 4), ("d", 5), ("e", 7), ("f", 10)];
+    let apart: Vec<&[(&str, i64)]> = days.chunks(1).collect();
+    let in_pairs: Vec<&[(&str, i64)]> = days.chunks(2).collect();
+    let at_once: Vec<&[(&str, i64)]> = vec![&days];
+    for batches in [&apart, &in_pairs, &at_once] {
+        let in_memory = fare(batches, &settings, |_, _| None);
+        assert_eq!(in_memory.1, ["f"], "{batches:?}");
+        assert_eq!(in_memory, fare(batches, &settings, |row, _| Some(row)), "loaded again: {batches:?}");
+        let removed = fare(batches, &settings, |row, clock| Some(row.filter(|row| !has_expired(row, clock))));
+        assert_eq!(in_memory, removed, "its row has gone: {batches:?}");
+    }
+    assert_eq!(fare(&apart[..5], &settings, |row, _| Some(row)).1, ["c", "d", "e"]);
+    assert_eq!(fare(&apart, &json!({"broken": false, "days": 0}), |_, _| None).1.len(), 6, "0 days are for ever");
+}
+
+#[test]
+fn a_timer_that_waits_keeps_the_state_and_counts_as_an_event_when_it_was_due() {
+    let settings = json!({"broken": false, "days": 2});
+    for loads in [false, true] {
+        let fare = |batches: &[&[(&str, i64)]]| fare(batches, &settings, |row, _| loads.then_some(row)).1;
+        assert_eq!(fare(&[&[("in ten days", 0)], &[("a", 9)]]), ["in ten days", "a"]);
+        // Nobody was there when it was due; it fires before the event that finds the state.
+        assert_eq!(fare(&[&[("in ten days", 0)], &[("a", 12)]]), ["in ten days", "rang", "a"]);
+        assert_eq!(fare(&[&[("in ten days", 0)], &[("a", 13)]]), ["a"], "the timer was due on day 10");
+    }
+}
+
+#[test]
+fn a_row_is_not_written_again_for_each_event_that_changes_nothing_but_once_a_day() {
+    let settings = json!({"broken": false, "days": 2});
+    let mut entity = EntityActor::<Fragile>::new(key(), None).unwrap();
+    assert!(entity.work(&on_days(&[("a", 0)], &settings)).row.is_some());
+    let other = |days| {
+        let mut work = on_days(&[("a", days)], &settings);
+        let input = Arc::get_mut(&mut work.input).unwrap();
+        let event = event("S001/T1", EventType::LoggedIn, at("08:00:00"), &json!({"employeeId": "E1"}));
+        input.events[0].event = Arc::new(event);
+        work
+    };
+    assert!(entity.work(&other(0)).row.is_none());
+    assert!(entity.work(&other(1)).row.is_some());
+    let mut nothing = EntityActor::<Fragile>::new(key(), None).unwrap();
+    assert!(nothing.work(&other(0)).row.is_none(), "one that knows nothing needs no row");
 }

@@ -28,6 +28,8 @@ struct Held<P: Plugin> {
     /// The state after its last work, as it is stored; empty for one that nobody has seen yet.
     state: Bytes,
     due: Option<Timestamp>,
+    /// When it counts as absent.
+    expires: Option<Timestamp>,
     /// The last batch with work for it.
     batch: u64,
     /// The last piece of work that it had a part in.
@@ -55,8 +57,8 @@ impl<P: Plugin> Entities<P> {
 
     /// Takes what the store says of an entity; without a row nobody has seen it yet.
     pub(super) fn insert(&mut self, name: EntityName, row: Option<EntityRow>) {
-        let (state, due) = row.map_or((Bytes::new(), None), |row| (row.state, row.due));
-        self.held.insert(name, Held { actor: None, state, due, batch: 0, turn: 0 });
+        let (state, due, expires) = row.map_or((Bytes::new(), None, None), |row| (row.state, row.due, row.expires));
+        self.held.insert(name, Held { actor: None, state, due, expires, batch: 0, turn: 0 });
     }
 
     /// Begins another piece of work.
@@ -79,7 +81,7 @@ impl<P: Plugin> Entities<P> {
         if let Some(actor) = &held.actor {
             return Ok(actor.clone());
         }
-        let row = EntityRow { key: key.clone(), state: held.state.clone(), due: held.due };
+        let row = EntityRow { key: key.clone(), state: held.state.clone(), due: held.due, expires: held.expires };
         let actor = EntityActor::<P>::new(key.clone(), Some(row))?.start();
         held.actor = Some(actor.clone());
         self.awake += 1;
@@ -91,6 +93,7 @@ impl<P: Plugin> Entities<P> {
         let held = self.held.get_mut(name).expect("it was woken for this work");
         if let Some(row) = &outcome.row {
             held.state = row.state.clone();
+            held.expires = row.expires;
         }
         std::mem::replace(&mut held.due, outcome.due)
     }

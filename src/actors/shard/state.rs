@@ -103,7 +103,8 @@ impl ShardState {
                 })?)
             } else {
                 let rekeying = self.context.sources.rekeying();
-                Lane::Source(SourcePartition::restore(partition, partitions, row.next_offset, row.clock, rekeying))
+                let source = SourcePartition::restore(partition, partitions, row.next_offset, row.clock, rekeying);
+                Lane::Source(source.forgetting_after(self.context.forget_sources_ms))
             };
             let owned = Owned { row: row.clone(), lane };
             self.context.takes(row, self.index, owned.standing(row.next_offset));

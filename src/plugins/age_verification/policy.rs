@@ -7,6 +7,7 @@ use jiff::civil::Date;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::plugins::forgetting::{FORGET_AFTER_DAYS, check_days};
 use crate::plugins::{FieldError, check_range};
 
 /// Stands for every jurisdiction that has no policy of its own.
@@ -26,11 +27,14 @@ pub struct Settings {
     /// So long after a payment the check that preceded it may still arrive before an alert is raised; 0: it is raised at once.
     #[schemars(range(min = 0, max = 3600))]
     pub grace_seconds: u32,
+    /// A terminal from which no event has come for so many days is forgotten, with the baskets that are open there. 0 = never.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub forget_after_days: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { policies: Vec::new(), grace_seconds: 60 }
+        Self { policies: Vec::new(), grace_seconds: 60, forget_after_days: FORGET_AFTER_DAYS }
     }
 }
 
@@ -73,6 +77,7 @@ impl Default for Policy {
 pub struct Policies {
     by_category: HashMap<CompactString, Vec<Policy>>,
     pub(super) grace_ms: i64,
+    pub(super) forget_after_days: u32,
 }
 
 impl Policies {
@@ -82,6 +87,7 @@ impl Policies {
             errors.push(FieldError::new("policies", format!("must have at most {POLICIES_MAX} entries")));
         }
         check_range(&mut errors, "graceSeconds", settings.grace_seconds, 0..=3600);
+        check_days(&mut errors, "forgetAfterDays", settings.forget_after_days, 1);
         let mut by_category: HashMap<CompactString, Vec<Policy>> = HashMap::new();
         for (index, policy) in settings.policies.iter().enumerate() {
             let path = |field: &str| format!("policies[{index}].{field}");
@@ -108,7 +114,8 @@ impl Policies {
             policies.sort_by_key(|policy| std::cmp::Reverse(policy.effective_from));
         }
         let grace_ms = i64::from(settings.grace_seconds) * 1000;
-        if errors.is_empty() { Ok(Self { by_category, grace_ms }) } else { Err(errors) }
+        let forget_after_days = settings.forget_after_days;
+        if errors.is_empty() { Ok(Self { by_category, grace_ms, forget_after_days }) } else { Err(errors) }
     }
 
     /// The policy that restricts a category; `day` is asked only if there is any for it.

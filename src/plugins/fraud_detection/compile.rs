@@ -9,12 +9,15 @@ use super::window::ENTRIES_MAX;
 use crate::event::{EventType, Scope, Severity};
 use crate::plugins::eligibility::event_types;
 use crate::plugins::expression::Expression;
+use crate::plugins::forgetting::check_days;
 use crate::plugins::{EventTypes, FieldError, Subscription};
 
 /// A ratio counts the events of its denominator in this many buckets per window.
 pub(super) const BUCKETS: i64 = 24;
 const RULES_MAX: usize = 100;
 const WINDOW_SECONDS_MAX: i64 = 31 * 86_400;
+/// Longer than the longest window and the longest pause after an alert.
+const FORGET_AFTER_DAYS_MIN: u32 = 32;
 
 /// Settings that have been checked.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub struct Compiled {
     uses: [Vec<Vec<RuleUse>>; 4],
     /// Keys of the states of all rules, those included that do nothing for now.
     keys: FxHashSet<u32>,
+    /// By scope: days without an event after which what rules remember is forgotten; 0 = never.
+    forget_after_days: [u32; 4],
 }
 
 /// What an event type means to a rule.
@@ -86,6 +91,11 @@ pub(super) enum Measure {
 }
 
 impl Compiled {
+    /// Days without an event after which what rules remember of an entity of that scope is forgotten; 0 = never.
+    pub(super) const fn forget_after_days(&self, scope: Scope) -> u32 {
+        self.forget_after_days[scope as usize]
+    }
+
     /// The rules of that scope which look at that type, in the order of the settings.
     pub(super) fn uses(&self, scope: Scope, event_type: EventType) -> &[RuleUse] {
         &self.uses[scope as usize][event_type as usize]
@@ -117,6 +127,18 @@ pub(super) fn compile(settings: &Settings) -> Result<Compiled, Vec<FieldError>> 
         return Err(vec![FieldError::new("rules", format!("holds more than {RULES_MAX} rules"))]);
     }
     let mut errors = Vec::new();
+    let forget_after_days = [
+        ("forgetTerminalsAfterDays", Scope::Terminal, settings.forget_terminals_after_days),
+        ("forgetEmployeesAfterDays", Scope::Employee, settings.forget_employees_after_days),
+        ("forgetCustomersAfterDays", Scope::Customer, settings.forget_customers_after_days),
+        ("forgetCardsAfterDays", Scope::Card, settings.forget_cards_after_days),
+    ];
+    let mut days_by_scope = [0; 4];
+    for (field, scope, days) in forget_after_days {
+        // No rule looks further back than its window and its pause after an alert.
+        check_days(&mut errors, field, days, FORGET_AFTER_DAYS_MIN);
+        days_by_scope[scope as usize] = days;
+    }
     let mut keys = FxHashSet::default();
     let mut ids = FxHashSet::default();
     let mut rules = Vec::new();
@@ -153,7 +175,7 @@ pub(super) fn compile(settings: &Settings) -> Result<Compiled, Vec<FieldError>> 
         };
         EventType::ALL.iter().copied().chain([EventType::Unknown]).map(uses_of).collect()
     });
-    Ok(Compiled { rules, uses, keys })
+    Ok(Compiled { rules, uses, keys, forget_after_days: days_by_scope })
 }
 
 /// Collects what is wrong with one rule.

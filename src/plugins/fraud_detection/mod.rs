@@ -43,6 +43,10 @@ impl Plugin for FraudDetection {
         compile::compile(settings)
     }
 
+    fn forget_after_days(compiled: &Compiled, scope: Scope) -> u32 {
+        compiled.forget_after_days(scope)
+    }
+
     fn subscriptions(compiled: &Compiled) -> Vec<Subscription> {
         compiled.subscriptions()
     }

@@ -5,14 +5,39 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::event::{Scope, Severity};
 use crate::plugins::eligibility::event_types_schema;
+use crate::plugins::forgetting::FORGET_AFTER_DAYS;
 
 /// Settings of `fraud-detection`.
-#[derive(Debug, Default, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Settings {
     /// The rules, applied in this order.
     #[schemars(length(max = 100))]
     pub rules: Vec<Rule>,
+    /// What rules remember of a terminal is forgotten after so many days without an event of it; at least 32, 0 = never.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub forget_terminals_after_days: u32,
+    /// The same for employees.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub forget_employees_after_days: u32,
+    /// The same for customers.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub forget_customers_after_days: u32,
+    /// The same for cards.
+    #[schemars(range(min = 0, max = 36_500))]
+    pub forget_cards_after_days: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            rules: Vec::new(),
+            forget_terminals_after_days: FORGET_AFTER_DAYS,
+            forget_employees_after_days: FORGET_AFTER_DAYS,
+            forget_customers_after_days: FORGET_AFTER_DAYS,
+            forget_cards_after_days: FORGET_AFTER_DAYS,
+        }
+    }
 }
 
 /// One rule.

@@ -5,7 +5,7 @@ use crate::effect::Record;
 use crate::store::SettingsUse;
 
 fn window(source: &str, state: &str) -> WindowRow {
-    WindowRow { partition: 0, source: source.to_owned(), window: Bytes::from(state.to_owned()) }
+    WindowRow { partition: 0, source: source.to_owned(), window: Bytes::from(state.to_owned()), expires: None }
 }
 
 fn full(base: Commit) -> Commit {

@@ -6,6 +6,7 @@ mod deciding;
 mod delivery;
 mod expiry;
 mod files;
+mod forgetting;
 mod logins;
 mod opening;
 mod orders;
@@ -128,7 +129,7 @@ async fn on_server() -> Option<Fixture> {
 }
 
 fn entity(partition: TopicPartition, id: &str, state: &str) -> EntityRow {
-    EntityRow { key: key(partition, id), state: Bytes::from(state.to_owned()), due: None }
+    EntityRow { key: key(partition, id), state: Bytes::from(state.to_owned()), due: None, expires: None }
 }
 
 fn key(partition: TopicPartition, id: &str) -> EntityKey {

@@ -183,7 +183,7 @@ async fn an_order_that_cannot_be_read_rests_and_the_others_are_claimed() {
         let store = &fixture.store;
         hand_over(store, &["o1", "o2", "o3"]).await;
         fixture.execute("UPDATE orders SET document = 'garbled' WHERE id = 'o1'").await;
-        fixture.execute("UPDATE orders SET status = 'OF_A_LATER_VERSION' WHERE id = 'o2'").await;
+        fixture.execute("UPDATE orders SET status = 'NEWER' WHERE id = 'o2'").await;
         let turn = store.order_turn(Arc::default(), Some(claim(10, 1))).await.unwrap();
         assert_eq!(turn.claimed.iter().map(|one| one.order.id.as_str()).collect::<Vec<_>>(), ["o3"]);
         let mut unreadable: Vec<_> = turn.unreadable.iter().map(|(id, _)| id.as_str()).collect();

@@ -1,0 +1,2 @@
+ALTER TABLE windows DROP COLUMN expires;
+ALTER TABLE entities DROP COLUMN expires;
