@@ -8,6 +8,7 @@ mod conditions;
 mod figures;
 mod memory;
 mod parked;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,7 @@ pub use conditions::{ConditionFailure, ConditionFigures, Conditions, ELIGIBILITY
 pub use figures::{Counter, Gauge};
 pub use memory::{peak_rss_bytes, rss_bytes};
 pub use parked::{Parked, ParkedItem, REST};
+pub use standing::{Standing, StandingPlace};
 
 use crate::bus::TopicPartition;
 use crate::config::Role;
@@ -254,6 +256,8 @@ pub struct Status {
     /// Orders.
     pub orders: OrderTotals,
     removed: RwLock<BTreeMap<&'static str, Arc<Counter>>>,
+    /// Where partitions, lanes and slots stand, and since when.
+    pub standing: Standing,
     partitions: RwLock<BTreeMap<TopicPartition, Arc<PartitionStatus>>>,
     plugins: RwLock<BTreeMap<String, Arc<PluginStatus>>>,
     /// What plugins have done in the other processes that share the work.
@@ -285,6 +289,7 @@ impl Status {
             totals: Totals::default(),
             stages: Stages::default(),
             orders: OrderTotals::default(),
+            standing: Standing::default(),
             removed: RwLock::default(),
             partitions: RwLock::default(),
             plugins: RwLock::default(),

@@ -27,6 +27,8 @@ mod process;
 mod refusals;
 #[path = "pipeline/shop.rs"]
 mod shop;
+#[path = "kafka/standing.rs"]
+mod standing;
 mod support;
 #[path = "pipeline/tills.rs"]
 mod tills;

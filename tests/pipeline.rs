@@ -40,6 +40,8 @@ mod processes;
 mod roles;
 #[path = "pipeline/shop.rs"]
 mod shop;
+#[path = "pipeline/standing.rs"]
+mod standing;
 #[path = "pipeline/starting.rs"]
 mod starting;
 mod support;

@@ -13,6 +13,7 @@ use crate::delivery::dispatcher::{Dispatcher, Endpoints};
 use crate::delivery::expiry::{self, Keep};
 use crate::delivery::plugins::PluginIntake;
 use crate::delivery::relay::Relay;
+use crate::delivery::standing::PlaceWatch;
 use crate::delivery::{Delivery, evidence, retention};
 use crate::feed::{Feed, remote};
 use crate::processes::{Identity, Processes};
@@ -50,6 +51,7 @@ pub(super) fn start(
 ) {
     let has = |role| parts.roles.contains(&role);
     watch_processes(supervisor, processes);
+    watch_places(supervisor, parts, processes.delivery());
     watch_delivery(supervisor, processes.delivery());
     if parts.is_shared {
         watch_control(supervisor, parts);
@@ -85,6 +87,18 @@ fn watch_processes(supervisor: &Addr<Supervisor>, processes: &Arc<Processes>) {
         })
     });
     supervisor.do_send(Watch { name: "processes", factory });
+}
+
+fn watch_places(supervisor: &Addr<Supervisor>, parts: &Parts, delivery: &Delivery) {
+    let (context, delivery, roles) = (parts.context.clone(), delivery.clone(), parts.roles.clone());
+    let factory: Factory = Box::new(move || {
+        let watch = PlaceWatch::new(context.clone(), delivery.clone(), roles.clone());
+        Box::pin(async move {
+            watch.run().await;
+            ended("the watch over places that stand still")
+        })
+    });
+    supervisor.do_send(Watch { name: "standing", factory });
 }
 
 fn watch_delivery(supervisor: &Addr<Supervisor>, delivery: &Delivery) {

@@ -224,6 +224,17 @@ pub enum BusError {
         /// What is there.
         low: i64,
     },
+    /// What lies at or behind this offset cannot be decoded: it is damaged, or of a codec that this build does not know. Trying again
+    /// is useless until a person has acted.
+    #[error("{partition} cannot be read on from offset {offset}: {why}")]
+    Unreadable {
+        /// Where.
+        partition: TopicPartition,
+        /// What was asked for.
+        offset: i64,
+        /// What is wrong, and what to do.
+        why: String,
+    },
     /// Somebody else took over; stop using this handle.
     #[error("fenced: {0}")]
     Fenced(String),

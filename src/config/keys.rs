@@ -57,6 +57,7 @@ const KEYS: &[(&str, Shape)] = &[
     ("processor.entitiesMax", Shape::Integer),
     ("processor.forgetSourcesDays", Shape::Integer),
     ("feed.capacity", Shape::Integer),
+    ("health.standstillSeconds", Shape::Integer),
 ];
 const KAFKA: &str = "bus.kafka.";
 
@@ -134,6 +135,9 @@ pub(super) fn apply(config: &mut Config, key: &str, value: &Value) -> Result<(),
         "processor.batchEventsMax" => config.processor.batch_events_max = integer(key, value, 1, 1_000_000)?,
         "processor.entitiesMax" => config.processor.entities_max = integer(key, value, 1, 100_000_000)?,
         "processor.forgetSourcesDays" => config.processor.forget_sources = kept_for(key, value)?,
+        "health.standstillSeconds" => {
+            config.health.standstill = Duration::from_secs(integer(key, value, 5, 86_400)?);
+        }
         "feed.capacity" => config.feed.capacity = integer(key, value, 1, 10_000_000)?,
         _ => return Err(unknown(key)),
     }

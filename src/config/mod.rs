@@ -38,6 +38,8 @@ pub struct Config {
     pub processor: ProcessorConfig,
     /// The live feed.
     pub feed: FeedConfig,
+    /// What makes a process unready.
+    pub health: HealthConfig,
 }
 
 /// Which bus it is.
@@ -276,6 +278,13 @@ pub struct FeedConfig {
     pub capacity: usize,
 }
 
+/// Section `health`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// `health.standstillSeconds`: a place that has not moved for so long, with something to do, makes the process unready.
+    pub standstill: Duration,
+}
+
 impl Default for Config {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -321,6 +330,7 @@ impl Default for Config {
                 forget_sources: Some(Duration::from_hours(400 * 24)),
             },
             feed: FeedConfig { capacity: 10_000 },
+            health: HealthConfig { standstill: Duration::from_secs(30) },
         }
     }
 }

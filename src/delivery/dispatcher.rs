@@ -38,7 +38,7 @@ const IN_FLIGHT_MAX: usize = 256;
 /// Requests to one host at once.
 const IN_FLIGHT_PER_HOST_MAX: usize = 64;
 /// Where several processes make calls, each takes some of this many slots: call number n belongs to slot n % 16.
-const SLOTS: i64 = 16;
+pub(super) const SLOTS: i64 = 16;
 /// Its name among the parts of the process.
 const PART: &str = "dispatcher";
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10) };

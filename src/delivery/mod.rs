@@ -14,6 +14,7 @@ pub mod plugins;
 pub mod relay;
 mod reply;
 pub mod retention;
+pub mod standing;
 pub mod stub;
 pub mod stub_customers;
 pub mod stub_orders;

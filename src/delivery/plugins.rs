@@ -29,6 +29,8 @@ const PART: &str = "plugins-intake";
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
 /// The header by which a plugin says that it wrote a dead letter itself.
 const WRITER: &str = "tillstream-plugin";
+/// Offsets that are passed over at once where nothing can be decoded; more are taken up with the next pass.
+const UNREADABLE_MAX: i64 = 1000;
 /// Longest id of a dead letter, and longest message.
 const ID_BYTES_MAX: usize = 64;
 const MESSAGE_BYTES_MAX: usize = 2000;
@@ -142,6 +144,9 @@ impl PluginIntake {
         let from = row.next_offset.max(bounds.low);
         let fetched = match bus.read(row.partition, from, READ_BYTES_MAX).await {
             Err(BusError::Gone { low, .. }) => bus.read(row.partition, low, READ_BYTES_MAX).await?,
+            Err(BusError::Unreadable { why, .. }) => {
+                return self.pass_over(row, from, bounds.high, &why).await.map(Some);
+            }
             other => other?,
         };
         if fetched.next_offset <= row.next_offset {
@@ -158,6 +163,29 @@ impl PluginIntake {
         self.commit(&row, letters).await?;
         row.version += 1;
         Ok(Some(row))
+    }
+
+    /// Goes on behind records that cannot be decoded, and names them in a dead letter: one of them must not keep every later plugin
+    /// from being seen. How far a batch reaches that cannot be decoded only trying tells.
+    async fn pass_over(&self, row: &PartitionRow, from: i64, end: i64, why: &str) -> Result<PartitionRow, PassError> {
+        let (place, bus) = (row.partition, &self.context.bus);
+        let mut next = from + 1;
+        while next < end && next - from < UNREADABLE_MAX {
+            match bus.read(place, next, 1).await {
+                Err(BusError::Unreadable { .. }) => next += 1,
+                Err(error) => return Err(error.into()),
+                Ok(_) => break,
+            }
+        }
+        tracing::error!(%place, from, next, why, "records of a control topic cannot be decoded and are passed over");
+        let now = Timestamp::now();
+        let message = shortened(&format!("offsets {from} to {} are passed over: {why}", next - 1), MESSAGE_BYTES_MAX);
+        let record = Record { offset: from, timestamp: now, key: None, value: Bytes::new(), headers: Vec::new() };
+        let letter = DeadLetter::of_record(place, &record, now, ("unreadable", None, message));
+        let mut row = PartitionRow { next_offset: next, ..row.clone() };
+        self.commit(&row, vec![letter]).await?;
+        row.version += 1;
+        Ok(row)
     }
 
     async fn commit(&self, row: &PartitionRow, mut letters: Vec<DeadLetter>) -> Result<(), PassError> {

@@ -18,7 +18,10 @@ use crate::delivery::relay::RelayFigures;
 use crate::processes::parked_items;
 use crate::sqlite::Files;
 use crate::status::ParkedItem;
+use crate::status::StandingPlace;
 
+/// Places that stand still which are named one by one.
+const STANDING_MAX: usize = 20;
 /// Bus or store count as away if they take longer; whoever probes waits little longer than that.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -37,7 +40,7 @@ pub(super) enum Condition {
 /// A part of the process and how it fares.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Check {
-    /// `bus`, `store`, a role, or a part of the pipeline.
+    /// `bus`, `store`, a role, a part of the pipeline, or a place that stands still, such as `pos.events/3`.
     pub(super) name: String,
     /// Whether it can work.
     pub(super) ok: bool,
@@ -161,6 +164,10 @@ pub(super) async fn checks(state: &AppState) -> Vec<Check> {
     checks.extend(delivery.dispatcher.as_ref().map(|dispatcher| dispatcher_check(&dispatcher.figures())));
     checks.extend(actors_down(state));
     checks.extend(parked_checks(&parked_items(&state.status, delivery)));
+    // Without bus or store nothing moves, and that is said already.
+    if checks.iter().all(|check| check.ok || !matches!(check.name.as_str(), "bus" | "store")) {
+        checks.extend(standing(&state.status.standing.for_longer_than(state.config.health.standstill)));
+    }
     checks
 }
 
@@ -183,6 +190,21 @@ fn parked_checks(items: &[ParkedItem]) -> Vec<Check> {
             Check::new(first.part, Condition::Degraded, Some(message))
         })
         .collect()
+}
+
+/// Places that do not move although there is something to do: each by name, up to a number that a person can read.
+fn standing(places: &[StandingPlace]) -> Vec<Check> {
+    let mut checks: Vec<_> = places.iter().take(STANDING_MAX).map(stands_still).collect();
+    if let Some(more) = places.len().checked_sub(STANDING_MAX).filter(|more| *more > 0) {
+        checks.push(Check::new("standing", Condition::Failed, Some(format!("{more} more places stand still"))));
+    }
+    checks
+}
+
+fn stands_still(StandingPlace { place, position, since, cause }: &StandingPlace) -> Check {
+    let cause = cause.as_deref().unwrap_or("the cause is not known: read the log of this process, then restart it");
+    let message = format!("it stands still at {position} since {since} although more waits behind that: {cause}");
+    Check::new(place, Condition::Failed, Some(message))
 }
 
 fn relay_check(figures: &RelayFigures) -> Check {

@@ -175,7 +175,10 @@ impl From<BusError> for Problem {
         match error {
             BusError::Refused(why) => Self::unprocessable(vec![ProblemField { field: String::new(), message: why }]),
             BusError::Gone { .. } => Self::new(StatusCode::GONE, error.to_string()),
-            BusError::Unavailable(_) | BusError::Fenced(_) | BusError::Misconfigured(_) => {
+            BusError::Unavailable(_)
+            | BusError::Unreadable { .. }
+            | BusError::Fenced(_)
+            | BusError::Misconfigured(_) => {
                 tracing::warn!(%error, "a request needed the bus");
                 Self::unavailable(format!("{error}; nothing was accepted, try again later."))
             }

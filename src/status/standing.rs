@@ -22,11 +22,17 @@ pub struct StandingPlace {
     pub cause: Option<String>,
 }
 
+/// What one look adds at most: a process that was paused, or whose watch began anew, has not seen that a place stood meanwhile.
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 struct Place {
     position: String,
     /// Since when it has been here with something to do.
-    waiting: Option<(Instant, Timestamp)>,
+    since: Option<Timestamp>,
+    /// For how long that has been seen.
+    stood: Duration,
+    seen: Instant,
     cause: Option<String>,
 }
 
@@ -46,12 +52,17 @@ impl Standing {
         let mut places = self.lock();
         let moved = places.get(place).is_none_or(|known| known.position != position);
         if moved || !has_work {
-            let waiting = has_work.then(|| (now, Timestamp::now()));
-            places.insert(place.to_owned(), Place { position: position.to_owned(), waiting, cause });
+            let since = has_work.then(Timestamp::now);
+            let fresh = Place { position: position.to_owned(), since, stood: Duration::ZERO, seen: now, cause };
+            places.insert(place.to_owned(), fresh);
             return;
         }
         if let Some(known) = places.get_mut(place) {
-            known.waiting.get_or_insert_with(|| (now, Timestamp::now()));
+            if known.since.is_some() {
+                known.stood += now.saturating_duration_since(known.seen).min(LOOK_MAX);
+            }
+            known.since.get_or_insert_with(Timestamp::now);
+            known.seen = now;
             // What was said of the place holds until it moves.
             known.cause = cause.or_else(|| known.cause.take());
         }
@@ -65,17 +76,12 @@ impl Standing {
     /// Places that have stood for so long with something to do.
     #[must_use]
     pub fn for_longer_than(&self, patience: Duration) -> Vec<StandingPlace> {
-        self.for_longer_than_at(patience, Instant::now())
-    }
-
-    fn for_longer_than_at(&self, patience: Duration, now: Instant) -> Vec<StandingPlace> {
         let places = self.lock();
-        let standing = places.iter().filter_map(|(name, place)| {
-            let (since, at) = place.waiting?;
-            (now.saturating_duration_since(since) >= patience).then(|| StandingPlace {
+        let standing = places.iter().filter(|(_, place)| place.stood >= patience).filter_map(|(name, place)| {
+            Some(StandingPlace {
                 place: name.clone(),
                 position: place.position.clone(),
-                since: at,
+                since: place.since?,
                 cause: place.cause.clone(),
             })
         });
@@ -92,38 +98,54 @@ mod tests {
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(30);
-    const LONG: Duration = Duration::from_secs(31);
+    const LOOK: Duration = Duration::from_secs(3);
+
+    /// Looks at a place every 3 s, so many times.
+    fn look(standing: &Standing, position: &str, has_work: bool, times: u32, from: Instant) -> Instant {
+        for time in 0..times {
+            standing.saw_at("pos.events/0", position, has_work, None, from + LOOK * time);
+        }
+        from + LOOK * times
+    }
 
     #[test]
     fn a_place_stands_still_that_does_not_move_for_long_with_something_to_do() {
-        let (standing, start) = (Standing::default(), Instant::now());
-        let saw = |position, has_work, after| standing.saw_at("pos.events/0", position, has_work, None, start + after);
-        saw("offset 7", true, Duration::ZERO);
-        assert_eq!(standing.for_longer_than_at(PATIENCE, start), []);
-        saw("offset 7", true, LONG);
-        let found = standing.for_longer_than_at(PATIENCE, start + LONG);
+        let standing = Standing::default();
+        let later = look(&standing, "offset 7", true, 10, Instant::now());
+        assert_eq!(standing.for_longer_than(PATIENCE), []);
+        let later = look(&standing, "offset 7", true, 1, later);
+        let found = standing.for_longer_than(PATIENCE);
         assert_eq!((found[0].place.as_str(), found[0].position.as_str()), ("pos.events/0", "offset 7"));
-        saw("offset 8", true, LONG);
-        assert_eq!(standing.for_longer_than_at(PATIENCE, start + LONG), [], "it moves");
+        look(&standing, "offset 8", true, 1, later);
+        assert_eq!(standing.for_longer_than(PATIENCE), [], "it moves");
     }
 
     #[test]
     fn a_place_without_anything_to_do_may_rest_and_its_time_counts_from_when_there_is_something() {
-        let (standing, start) = (Standing::default(), Instant::now());
-        standing.saw_at("lane", "row 1", false, None, start);
-        standing.saw_at("lane", "row 1", true, None, start + LONG);
-        assert_eq!(standing.for_longer_than_at(PATIENCE, start + LONG), []);
-        assert_eq!(standing.for_longer_than_at(PATIENCE, start + LONG + LONG).len(), 1);
+        let standing = Standing::default();
+        let later = look(&standing, "offset 7", false, 100, Instant::now());
+        let later = look(&standing, "offset 7", true, 10, later);
+        assert_eq!(standing.for_longer_than(PATIENCE), []);
+        look(&standing, "offset 7", true, 1, later);
+        assert_eq!(standing.for_longer_than(PATIENCE).len(), 1);
     }
 
     #[test]
-    fn whoever_watches_may_die_meanwhile_and_the_place_still_counts() {
+    fn a_process_that_was_paused_accuses_nobody() {
+        let standing = Standing::default();
+        let later = look(&standing, "offset 7", true, 3, Instant::now());
+        look(&standing, "offset 7", true, 1, later + Duration::from_mins(10));
+        assert_eq!(standing.for_longer_than(PATIENCE), []);
+    }
+
+    #[test]
+    fn the_cause_holds_until_the_place_moves_and_a_place_that_is_watched_no_more_is_forgotten() {
         let (standing, start) = (Standing::default(), Instant::now());
-        standing.saw_at("lane", "row 1", true, Some("the record is too large".to_owned()), start);
-        standing.saw_at("lane", "row 1", true, None, start + Duration::from_secs(1));
-        let found = standing.for_longer_than_at(PATIENCE, start + LONG);
-        assert_eq!(found[0].cause.as_deref(), Some("the record is too large"), "the cause holds until it moves");
+        standing.saw_at("lane", "row 1", true, Some("too large".to_owned()), start);
+        standing.saw_at("lane", "row 1", true, None, start + LOOK);
+        let found = standing.for_longer_than(LOOK);
+        assert_eq!(found[0].cause.as_deref(), Some("too large"));
         standing.retain(|place| place != "lane");
-        assert_eq!(standing.for_longer_than_at(PATIENCE, start + LONG), []);
+        assert_eq!(standing.for_longer_than(LOOK), []);
     }
 }

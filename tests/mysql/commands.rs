@@ -125,3 +125,51 @@ fn check_and_migrate_say_what_is_wrong_with_a_database() {
     let (code, said) = run(&mut tillstream(&shop, &["migrate"]));
     assert!(code == Some(2) && said.contains("newer Tillstream"), "{said}");
 }
+
+/// A node of a Galera cluster that `scripts/services` starts; gone once this is dropped.
+struct Galera(String);
+
+impl Galera {
+    fn services(command: &str) -> std::process::Output {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
+        Command::new(script).arg(command).output().expect("the script starts")
+    }
+
+    /// `None`, said aloud, where the servers are somebody else's or Galera is not installed.
+    fn start() -> Option<Self> {
+        std::env::var_os("SERVICES_DIR")?;
+        let started = Self::services("galera-up");
+        let said = String::from_utf8_lossy(&started.stdout).into_owned();
+        let url = said.lines().find_map(|line| line.strip_prefix("TILLSTREAM_TEST_GALERA=")).map(ToOwned::to_owned);
+        if url.is_none() {
+            let why = String::from_utf8_lossy(&started.stderr).into_owned();
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("skipped: Galera: {why}").as_bytes());
+        }
+        url.map(Self)
+    }
+}
+
+impl Drop for Galera {
+    fn drop(&mut self) {
+        Self::services("galera-down");
+    }
+}
+
+#[test]
+fn a_node_of_a_galera_cluster_is_refused_unless_everybody_writes_there() {
+    let _alone = alone();
+    let Some(galera) = Galera::start() else { return };
+    let shop = Shop::on_a_file();
+    let url = format!("{}/mysql", galera.0);
+    store_fault(
+        &shop,
+        ("TILLSTREAM__STORE__URL", &url),
+        2,
+        &["Galera", "updates are lost", "store.galeraSingleWriter"],
+    );
+    let mut check = tillstream(&shop, &["check"]);
+    let (exit, said) =
+        run(check.env("TILLSTREAM__STORE__URL", &url).env("TILLSTREAM__STORE__GALERASINGLEWRITER", "true"));
+    assert_eq!(exit, Some(0), "{said}");
+    assert!(said.contains("migrations to run"), "nothing was made there: {said}");
+}

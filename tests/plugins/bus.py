@@ -94,6 +94,13 @@ class Bus:
                     self._producer.poll(0.1)
         assert self._producer.flush(60) == 0
 
+    def compressed(self, topic, codec, value, count):
+        """Records of one batch that is compressed for sure."""
+        producer = Producer({"bootstrap.servers": self.broker, "compression.type": codec, "linger.ms": 500})
+        for _ in range(count):
+            producer.produce(self.prefix + topic, value, "key")
+        assert producer.flush(30) == 0
+
     def limit(self, topic, record_bytes):
         """The largest batch that the broker takes on a topic."""
         entry = ConfigEntry("max.message.bytes", str(record_bytes), incremental_operation=AlterConfigOpType.SET)

@@ -182,6 +182,15 @@ class Common:
         self.until("the member has begun anew", lambda: self.bus.count() == 2)
         self.goes_on_unharmed(proxy, "abort", 3)
 
+    def test_settings_that_cannot_be_decoded_keep_no_later_ones_from_being_seen(self):
+        proxy = Proxy(BROKER)
+        self.addCleanup(proxy.end)
+        proxy.does("spoil settings")
+        self.bus.compressed("pos.plugins", "gzip", "again and again " * 50, 3)
+        self.bus.start(self.command, self.log, TILLSTREAM_BROKERS=proxy.address)
+        self.bus.switch(True, {"every": 1, "label": ""})
+        self.beat("it runs", lambda beat: beat["state"] == "running")
+
     def test_killed_paused_and_joined_in_the_middle_of_load_the_result_is_that_of_a_calm_run(self):
         tills = [f"T{number:04}" for number in range(1, 41)]
         events = [(till, item(till, number)) for number in range(1, 251) for till in tills]

@@ -6,6 +6,8 @@ import Kafka from "@confluentinc/kafka-javascript";
 
 export const END = -191; // ERR__PARTITION_EOF
 export const ASSIGN = Kafka.CODES.ERRORS.ERR__ASSIGN_PARTITIONS;
+/** The client has the bytes of a batch and cannot make records of them: damaged, or of a codec that it does not know. */
+export const UNDECODABLE = new Set([-198, -199, -170]); // ERR__BAD_COMPRESSION, ERR__BAD_MSG, ERR__NOT_IMPLEMENTED
 export const EXISTS = Kafka.CODES.ERRORS.ERR_TOPIC_ALREADY_EXISTS;
 export const QUEUE_FULL = Kafka.CODES.ERRORS.ERR__QUEUE_FULL;
 

@@ -1,6 +1,6 @@
 // The topics around a plugin: waits for them, follows the settings, reads states back.
 import { setTimeout as sleep } from "node:timers/promises";
-import { connected, consume, disconnected, edges, EXISTS, newAdmin, newConsumer, promised, topicsOf } from "./kafka.js";
+import { connected, consume, disconnected, edges, EXISTS, newAdmin, newConsumer, promised, topicsOf, UNDECODABLE } from "./kafka.js";
 
 const COMMON = ["pos.plugins.manifests", "pos.plugins.heartbeats", "pos.plugins", "pos.events", "pos.deadletters"];
 
@@ -55,8 +55,23 @@ export class Topics {
     const atEnd = new Promise((resolve) => consumer.once("partition.eof", resolve));
     consumer.assign([{ topic: this.settings.topicPrefix + topic, partition: 0, offset: 0 }]);
     let stopped = false;
+    let next = 0;
     const reading = (async () => {
-      while (!stopped) for (const record of await consume(consumer, 1000)) take(record);
+      while (!stopped) {
+        try {
+          for (const record of await consume(consumer, 1000)) {
+            next = record.offset + 1;
+            take(record);
+          }
+        } catch (error) {
+          if (!UNDECODABLE.has(/** @type {any} */ (error).code)) throw error;
+          // One record that cannot be decoded must not keep every later one from being seen. How far a batch reaches only trying tells.
+          this.settings.log(`${topic}: what lies at offset ${next} cannot be decoded and is passed over: ${/** @type {Error} */ (error).message}`);
+          next += 1;
+          const place = { topic: this.settings.topicPrefix + topic, partition: 0, offset: next };
+          await promised((done) => consumer.seek(place, 10_000, done));
+        }
+      }
     })().catch(failed);
     await Promise.race([atEnd, reading]);
     return async () => {

@@ -86,7 +86,6 @@ export class Transactions {
       throw error;
     }
     if (certain && this.#complaints === 0) return;
-    this.settings.log("a transaction was committed, but a request of it may still be under way; a new producer takes over");
     await this.close();
   }
 

@@ -31,6 +31,8 @@ pub(super) struct LaneState {
     pub(super) clock: Timestamp,
     /// Offset of a tick that is on its way.
     pub(super) tick: Option<i64>,
+    /// Where it was said that it cannot be read on.
+    unreadable: Option<i64>,
     status: Option<Arc<PartitionStatus>>,
 }
 
@@ -63,6 +65,7 @@ impl Lanes {
             in_flight: 0,
             clock: row.clock,
             tick: None,
+            unreadable: None,
             status: None,
         };
         self.lanes.insert(row.partition, lane);
@@ -119,7 +122,17 @@ impl Lanes {
             }
             let lane = self.lanes.get_mut(&place).expect("listed just now");
             lane.news = false;
-            let mut fetched = consumer.fetch(place, lane.cursor, share).await?;
+            let mut fetched = match consumer.fetch(place, lane.cursor, share).await {
+                // It stands still, and readiness says so; the others go on.
+                Err(error @ BusError::Unreadable { .. }) => {
+                    if lane.unreadable != Some(lane.cursor) {
+                        tracing::error!(%error, "a partition stands still");
+                        lane.unreadable = Some(lane.cursor);
+                    }
+                    continue;
+                }
+                other => other?,
+            };
             if fetched.records.len() > room {
                 fetched.records.truncate(room);
                 fetched.next_offset = fetched.records.last().map_or(lane.cursor, |record| record.offset + 1);

@@ -115,7 +115,9 @@ fn decode(
     out: &mut Vec<Record>,
 ) -> Result<usize, BusError> {
     chunk::read(first_offset, first_time, data, from, out).map_err(|error| {
-        let place = format!("{} at offset {first_offset}: {error}", shared.slots().partition(slot));
-        BusError::Misconfigured(damaged(&shared.path().display().to_string(), &place))
+        let partition = shared.slots().partition(slot);
+        let place = format!("{partition} at offset {first_offset}: {error}");
+        let why = damaged(&shared.path().display().to_string(), &place);
+        BusError::Unreadable { partition, offset: first_offset, why }
     })
 }

@@ -1,5 +1,7 @@
 //! What all clients share: librdkafka's log lines go to `tracing`, and its last complaint is kept for error messages.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,31 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// A complaint older than this explains nothing; librdkafka repeats the same one every 30 s.
 const FRESH: Duration = Duration::from_mins(1);
+
+/// How often the same thing is said.
+const AGAIN: Duration = Duration::from_mins(1);
+
+/// Lets the same thing be said once a minute.
+#[derive(Debug)]
+pub(super) struct Rarely<K>(HashMap<K, Instant>);
+
+impl<K> Default for Rarely<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash> Rarely<K> {
+    /// True if it has not been said for a minute; then it counts as said.
+    pub(super) fn say(&mut self, what: K) -> bool {
+        let now = Instant::now();
+        let is_due = self.0.get(&what).is_none_or(|said| now.duration_since(*said) >= AGAIN);
+        if is_due {
+            self.0.insert(what, now);
+        }
+        is_due
+    }
+}
 
 /// The last complaint of librdkafka, such as a refused connection.
 #[derive(Debug, Clone, Default)]
@@ -47,12 +74,13 @@ impl LastError {
 pub(super) struct Context {
     role: &'static str,
     pub(super) last_error: LastError,
+    told: Arc<Mutex<Rarely<i32>>>,
 }
 
 impl Context {
     /// For a client of that role, which shares what it hears with others.
     pub(super) fn new(role: &'static str, last_error: &LastError) -> Self {
-        Self { role, last_error: last_error.clone() }
+        Self { role, last_error: last_error.clone(), told: Arc::default() }
     }
 
     /// A line of librdkafka's log.
@@ -82,7 +110,20 @@ impl Context {
         if code == RDKafkaErrorCode::PartitionEOF {
             return;
         }
-        tracing::debug!(target: "librdkafka", client = self.role, %error, reason, "client error");
+        // Of a connection that is lost or refused one client tells; the others lose theirs at the same time.
+        let is_common = matches!(
+            code,
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+        );
+        let tells = !is_common || self.role == "producer";
+        if tells && self.told.lock().unwrap_or_else(PoisonError::into_inner).say(code as i32) {
+            tracing::warn!(target: "librdkafka", client = self.role, %error, reason, "the Kafka client reports an error");
+        } else {
+            tracing::debug!(target: "librdkafka", client = self.role, %error, reason, "client error");
+        }
         self.last_error.set(code, reason);
     }
 }
@@ -100,3 +141,16 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_said_once_a_minute_and_something_else_at_once() {
+        let mut rarely = Rarely::default();
+        assert!(rarely.say("a"));
+        assert!(!rarely.say("a"));
+        assert!(rarely.say("b"));
+    }
+}

@@ -3,7 +3,7 @@
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::context::LastError;
-use crate::bus::BusError;
+use crate::bus::{BusError, TopicPartition};
 
 /// The brokers know who asks, and that user may not.
 const DENIALS: [Code; 4] = [
@@ -17,6 +17,28 @@ const DENIALS: [Code; 4] = [
 /// a matter of the member alone.
 pub(super) fn is_unreadable(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(Code::TopicAuthorizationFailed)
+}
+
+/// True if the client has the bytes of a batch and cannot make records of them.
+pub(super) fn is_undecodable(error: &KafkaError) -> bool {
+    matches!(
+        error,
+        KafkaError::MessageConsumption(
+            Code::BadCompression | Code::NotImplemented | Code::BadMessage | Code::InvalidMessage
+        ) | KafkaError::MessageConsumptionFatal(
+            Code::BadCompression | Code::NotImplemented | Code::BadMessage | Code::InvalidMessage
+        )
+    )
+}
+
+/// A batch at or behind `offset` cannot be decoded.
+pub(super) fn undecodable(partition: TopicPartition, offset: i64, error: &KafkaError) -> BusError {
+    let code = error.rdkafka_error_code().map(|code| code.to_string()).unwrap_or_default();
+    let why = format!(
+        "the client cannot decode the next batch of records ({code}): it is compressed with a codec that this build does not \
+         know, or damaged. `tillstream check` names topics with such a codec; see \"a place that stands still\" in docs/operations.md"
+    );
+    BusError::Unreadable { partition, offset, why }
 }
 
 /// True if the user lacks a right: asking again helps only once a person has granted it.

@@ -17,8 +17,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::Notify;
 
 use super::blocks::size;
-use super::context::{Context, LastError};
-use super::error::{bus_error, is_unreadable};
+use super::context::{Context, LastError, Rarely};
+use super::error::{bus_error, is_undecodable, is_unreadable, undecodable};
 use super::options::KafkaOptions;
 use super::reader::{beyond_the_end, bounds, is_about_the_position, position};
 use super::records::{RecordCopier, number};
@@ -82,7 +82,8 @@ impl Fetcher {
             let shared = Arc::clone(&shared);
             move || {
                 let this = std::thread::current();
-                Worker { shared, client, names, last_error, queues: HashMap::new(), this }.run();
+                let (queues, told) = (HashMap::new(), Rarely::default());
+                Worker { shared, client, names, last_error, queues, told, this }.run();
             }
         };
         let thread = std::thread::Builder::new().name("kafka-fetch".to_owned()).spawn(run);
@@ -201,6 +202,7 @@ struct Worker {
     names: TopicNames,
     last_error: LastError,
     queues: HashMap<TopicPartition, Queue>,
+    told: Rarely<TopicPartition>,
     this: Thread,
 }
 
@@ -299,6 +301,14 @@ impl Worker {
                 Some(Err(error)) if is_unreadable(&error) => {
                     arrived.fault = Some(bus_error(&format!("reading {place}"), &error, &self.last_error));
                     break;
+                }
+                Some(Err(error)) if is_undecodable(&error) => {
+                    // The client asks for it again and again, and so no record is lost. Readiness names the partition.
+                    if self.told.say(place) {
+                        let offset = self.shared.lock().get(&place).map_or(0, |buffer| buffer.end_offset);
+                        let error = undecodable(place, offset, &error);
+                        tracing::error!(%error, "a partition stands still");
+                    }
                 }
                 Some(Err(error)) => tracing::debug!(%error, %place, "fetching goes on"),
             }

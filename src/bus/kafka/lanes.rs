@@ -232,9 +232,10 @@ impl Lane {
         match open.transact(&names, position, records, places) {
             Ok(Committed::Certainly) => Ok(()),
             Ok(Committed::InDoubt) => {
-                tracing::info!(
+                // Where the brokers are slow this happens often, and costs no more than the new producer.
+                tracing::debug!(
                     lane = name,
-                    "a transaction was committed, but a request of it may still be under way; a new producer takes the lane over"
+                    "a request of the last transaction may be under way; a new producer follows"
                 );
                 self.open = None;
                 Ok(())

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::blocks::{Block, Blocks, size};
 use super::context::{Context, LastError};
-use super::error::{bus_error, is_unreadable, needs_a_person};
+use super::error::{bus_error, is_undecodable, is_unreadable, needs_a_person, undecodable};
 use super::options::KafkaOptions;
 use super::records::{RecordCopier, number};
 use super::topics::{TopicNames, partitions_of};
@@ -332,6 +332,9 @@ impl PieceReader {
                 Some(Err(error)) if is_unreadable(&error) => {
                     return Err(bus_error(&format!("reading {from}"), &error, &self.last_error));
                 }
+                // What came before it can be had.
+                Some(Err(error)) if is_undecodable(&error) && !block.records.is_empty() => break,
+                Some(Err(error)) if is_undecodable(&error) => return Err(undecodable(from, offset, &error)),
                 Some(Err(error)) => tracing::debug!(%error, %from, "reading goes on"),
                 None if !block.records.is_empty() => break,
                 None if Instant::now() < deadline => {}

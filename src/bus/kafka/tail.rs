@@ -13,8 +13,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use super::context::{Context, LastError};
-use super::error::{bus_error, is_unreadable};
+use super::context::{Context, LastError, Rarely};
+use super::error::{bus_error, is_undecodable, is_unreadable};
 use super::options::KafkaOptions;
 use super::records::{RecordCopier, number};
 use super::topics::TopicNames;
@@ -57,7 +57,8 @@ impl KafkaTail {
         client.assign(&list).map_err(fault)?;
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
         let thread = std::thread::Builder::new().name("kafka-tail".to_owned()).spawn(move || {
-            Follower { client, known, copier: RecordCopier::default(), last_error, told: false }.run(&sender);
+            let (copier, rarely) = (RecordCopier::default(), Rarely::default());
+            Follower { client, ends: list, rarely, known, copier, last_error, told: false }.run(&sender);
         });
         let thread = thread.map_err(|error| BusError::Unavailable(format!("no thread for Kafka: {error}")))?;
         Ok(Self { pieces, _thread: thread })
@@ -75,6 +76,9 @@ impl Tail for KafkaTail {
 
 struct Follower {
     client: BaseConsumer<Context>,
+    /// Everything that is followed, at its end.
+    ends: TopicPartitionList,
+    rarely: Rarely<()>,
     known: HashMap<String, Topic>,
     copier: RecordCopier,
     last_error: LastError,
@@ -103,6 +107,13 @@ impl Follower {
                         tracing::warn!(%error, "the live feed and news of settings lack a part");
                         self.told = true;
                     }
+                    // The client would ask for that batch for ever; what comes behind it is what people want to see.
+                    Some(Err(error)) if is_undecodable(&error) => {
+                        if self.rarely.say(()) {
+                            tracing::warn!(%error, "a batch cannot be decoded; the live feed and news of settings go on behind it");
+                        }
+                        self.begin_at_the_end();
+                    }
                     Some(Err(_)) => {}
                     None => break,
                 }
@@ -110,6 +121,12 @@ impl Follower {
             if !piece.is_empty() && pieces.blocking_send(piece).is_err() {
                 return;
             }
+        }
+    }
+
+    fn begin_at_the_end(&self) {
+        if let Err(error) = self.client.assign(&self.ends) {
+            tracing::warn!(%error, "topics cannot be followed on");
         }
     }
 }

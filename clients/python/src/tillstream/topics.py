@@ -11,14 +11,17 @@ from confluent_kafka.cimpl import NewTopic
 from .options import Options
 
 log = logging.getLogger("tillstream")
+# The client has the bytes of a batch and cannot make records of them: damaged, or of a codec that it does not know.
+_UNDECODABLE = {KafkaError._BAD_COMPRESSION, KafkaError._NOT_IMPLEMENTED, KafkaError._BAD_MSG}
 
 
 class Follower:
     """Reads one topic with a single partition from its beginning, and goes on with what is added."""
 
     def __init__(self, consumer: Consumer, topic: str) -> None:
-        self._consumer = consumer
+        self._consumer, self._topic = consumer, topic
         self._read: list[Message] = []
+        self._skipped = 0
         consumer.assign([TopicPartition(topic, 0, 0)])
         deadline = time.monotonic() + 30
         while not self._poll(0.1):
@@ -49,9 +52,18 @@ class Follower:
                 self._read.append(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended = True
+            elif error.code() in _UNDECODABLE:
+                self._pass_over(message.offset() or 0, error)
+                return False
             elif error.fatal():
                 raise KafkaException(error)
         return ended
+
+    def _pass_over(self, offset: int, error: KafkaError) -> None:
+        """One record that cannot be decoded must not keep every later one from being seen. How far a batch reaches only trying tells."""
+        self._skipped = max(self._skipped + 1, offset + 1)
+        log.warning("%s: what lies at offset %d cannot be decoded and is passed over: %s", self._topic, offset, error)
+        self._consumer.seek(TopicPartition(self._topic, 0, self._skipped))
 
 
 class Topics:

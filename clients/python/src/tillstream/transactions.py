@@ -87,7 +87,7 @@ class Transactions:
         if certain and self._complaints == 0:
             self._producer = producer
         else:
-            log.info("a transaction was committed, but a request of it may still be under way; a new producer takes over")
+            log.debug("a transaction was committed, but a request of it may still be under way; a new producer takes over")
 
     def _produce(self, producer: Producer, output: Output) -> None:
         topic = self._prefix + output.topic
