@@ -10,6 +10,10 @@ use serde_json::Value as Json;
 use super::fault::{Fault, Problem};
 use super::meter::Meter;
 
+/// Steps that finding a key takes, and bytes of the key that take another one: the key is hashed.
+const KEY_STEPS: usize = 3;
+const KEY_BYTES_PER_STEP: usize = 8;
+
 /// A value of CEL.
 #[derive(Debug, Clone)]
 pub(super) enum Value<'a> {
@@ -106,7 +110,7 @@ impl<'a> Map<'a> {
 
     /// The value of a text key.
     pub(super) fn get_text(&self, key: &str, meter: &mut Meter) -> Result<Option<Value<'a>>, Fault<'a>> {
-        meter.look(key.len())?;
+        meter.steps(KEY_STEPS + key.len() / KEY_BYTES_PER_STEP)?;
         match self {
             Self::Json(map) => Ok(map.get(key).map(Value::from)),
             Self::Made(entries) => {
