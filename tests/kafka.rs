@@ -10,6 +10,8 @@ mod away;
 mod chain;
 #[path = "kafka/disturbed.rs"]
 mod disturbed;
+#[path = "kafka/ghosts.rs"]
+mod ghosts;
 #[path = "kafka/late_end.rs"]
 mod late_end;
 #[path = "kafka/manifests.rs"]

@@ -36,6 +36,8 @@ mod orders;
 mod process;
 #[path = "pipeline/processes.rs"]
 mod processes;
+#[path = "pipeline/refused.rs"]
+mod refused;
 #[path = "pipeline/roles.rs"]
 mod roles;
 #[path = "pipeline/shop.rs"]

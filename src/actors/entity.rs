@@ -16,6 +16,8 @@ use crate::time::Timestamp;
 
 /// Longest text of a panic that is kept.
 const PANIC_TEXT_MAX: usize = 500;
+/// Said of a step whose outcome the store refuses.
+const STORE_REFUSES: &str = "the store refuses what follows from this; see the log for its words, then replay it";
 /// A timer that sets itself again for the same or an earlier time this often is a fault of the plugin.
 const TIMERS_IN_A_ROW_MAX: u32 = 10_000;
 
@@ -65,6 +67,8 @@ pub struct Failure {
     pub due: Option<Timestamp>,
     /// The panic's text.
     pub message: String,
+    /// The plugin has not failed: the store refuses what follows from it.
+    pub is_refused: bool,
 }
 
 /// A step at which the plugin panicked, so that the batch is applied again without it.
@@ -141,11 +145,22 @@ impl<P: Plugin> EntityActor<P> {
             .filter(|&&index| !is_poison(index))
             .filter_map(|&index| work.input.events[index as usize].addressee.as_ref()?.dead_letter.clone())
             .collect();
-        let failures = poisoned.into_iter().map(|(poison, message)| match poison {
-            Poison::Event(index) => Failure { event: Some(index), due: None, message },
-            Poison::Timer(due) => Failure { event: None, due: Some(due), message },
+        let failures = poisoned.into_iter().map(|(poison, message)| {
+            let is_refused = self.is_refused(work, poison);
+            match poison {
+                Poison::Event(index) => Failure { event: Some(index), due: None, message, is_refused },
+                Poison::Timer(due) => Failure { event: None, due: Some(due), message, is_refused },
+            }
         });
         EntityOutcome { row, effects, failures: failures.collect(), replayed, due: self.due }
+    }
+
+    /// True if the store is known to refuse what follows from this step.
+    fn is_refused(&self, work: &Work, step: Poison) -> bool {
+        match step {
+            Poison::Event(index) => work.input.refuses_event(&self.key, index),
+            Poison::Timer(_) => work.input.refuses_timers(&self.key),
+        }
     }
 
     fn apply_all(
@@ -159,6 +174,9 @@ impl<P: Plugin> EntityActor<P> {
             self.fire_timers(work, compiled, work.input.events[index as usize].clock, poisoned, effects)?;
             if poisoned.iter().any(|(poison, _)| *poison == Poison::Event(index)) {
                 continue;
+            }
+            if self.is_refused(work, Poison::Event(index)) {
+                return Err((Poison::Event(index), STORE_REFUSES.to_owned()));
             }
             let now = work.input.events[index as usize].clock;
             // A timer that waits keeps the state: what it is for is not over.
@@ -190,6 +208,9 @@ impl<P: Plugin> EntityActor<P> {
             let poison = Poison::Timer(due);
             if poisoned.iter().any(|(known, _)| *known == poison) {
                 continue;
+            }
+            if self.is_refused(work, poison) {
+                return Err((poison, STORE_REFUSES.to_owned()));
             }
             if round == TIMERS_IN_A_ROW_MAX {
                 return Err((poison, "the timer sets itself again without end".to_owned()));

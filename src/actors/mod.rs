@@ -9,6 +9,7 @@ pub mod entity;
 pub mod ingress;
 pub mod panics;
 pub mod plugin;
+pub mod quarantine;
 pub mod shard;
 pub mod sources;
 pub mod supervisor;
@@ -16,11 +17,13 @@ pub mod supervisor;
 use std::sync::Arc;
 
 use compact_str::CompactString;
+use quarantine::Refusals;
 
 use crate::bus::TopicPartition;
 use crate::control::Snapshot;
 use crate::event::Scope;
 use crate::pipeline::Placed;
+use crate::store::model::EntityKey;
 use crate::time::Timestamp;
 
 /// The events of one batch that are about one entity.
@@ -51,4 +54,21 @@ pub struct BatchInput {
     pub clocks: Vec<(TopicPartition, Timestamp)>,
     /// The settings that hold for the whole batch.
     pub settings: Arc<Snapshot>,
+    /// What the store refuses of it, if it holds a record that was refused before.
+    pub refusals: Option<Refusals>,
+}
+
+impl BatchInput {
+    /// True if the store refuses what follows from this event for this entity.
+    #[must_use]
+    pub fn refuses_event(&self, key: &EntityKey, index: u32) -> bool {
+        let position = self.events[index as usize].position;
+        self.refusals.as_ref().is_some_and(|refusals| refusals.refuses_event(key, position))
+    }
+
+    /// True if the store refuses what follows from this entity's timers.
+    #[must_use]
+    pub fn refuses_timers(&self, key: &EntityKey) -> bool {
+        self.refusals.as_ref().is_some_and(|refusals| refusals.refuses_timers(key))
+    }
 }

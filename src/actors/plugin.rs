@@ -141,7 +141,10 @@ impl<P: Plugin> State<P> {
                 let addressee = input.events[index as usize].addressee.as_ref();
                 if addressee.is_some_and(|addressee| addressee.dead_letter.is_some()) {
                     let message = format!("{} is switched off; switch it on and replay again", P::NAME);
-                    outcome.failures.push((task.key.clone(), Failure { event: Some(index), due: None, message }));
+                    outcome.failures.push((
+                        task.key.clone(),
+                        Failure { event: Some(index), due: None, message, is_refused: false },
+                    ));
                 }
             }
         }
@@ -161,8 +164,10 @@ impl<P: Plugin> State<P> {
             let types = wanted[group.scope as usize];
             let events = group.events.iter().copied().filter(|&index| {
                 let placed = &input.events[index as usize];
-                if let Some(addressee) = &placed.addressee {
-                    return addressee.plugin == P::NAME;
+                match placed.addressee.as_ref().map(|addressee| &addressee.plugin) {
+                    Some(Some(plugin)) => return plugin == P::NAME,
+                    // Every plugin that looks at this entity.
+                    Some(None) | None => {}
                 }
                 if !types.contains(placed.event.event_type()) {
                     return false;
@@ -301,7 +306,7 @@ impl<P: Plugin> State<P> {
 /// A state that does not read back is left alone; its events wait as dead letters for a person.
 fn fail_all(task: Task, error: &UnreadableState, outcome: &mut PluginOutcome) {
     tracing::error!(%error, "events of this entity become dead letters");
-    let failure = |index| Failure { event: Some(index), due: None, message: error.to_string() };
+    let failure = |index| Failure { event: Some(index), due: None, message: error.to_string(), is_refused: false };
     outcome.failures.extend(task.events.into_iter().map(|index| (task.key.clone(), failure(index))));
 }
 

@@ -6,10 +6,10 @@
 mod assemble;
 mod commit;
 mod external;
+mod refused;
 mod resolve;
 mod state;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use actix::{Actor, ActorFutureExt, AtomicResponse, Context, Handler, Message, WrapFuture};
@@ -19,6 +19,7 @@ pub use commit::{CommitReport, ShardFault};
 use state::ShardState;
 
 use super::panics::{LastWords, Witness};
+use super::quarantine::Quarantine;
 use super::sources::{Sources, Standing};
 use crate::bus::{Bus, Fetched, TopicPartition};
 use crate::control::Control;
@@ -79,8 +80,8 @@ impl ShardContext {
 pub struct Take {
     /// The partitions.
     pub partitions: Vec<TopicPartition>,
-    /// Records that the store will not take: they become dead letters unseen.
-    pub quarantined: HashSet<(TopicPartition, i64)>,
+    /// What the store will not take: it becomes dead letters.
+    pub quarantine: Quarantine,
 }
 
 /// A batch of records, in order for each partition.

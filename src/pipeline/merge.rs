@@ -43,6 +43,10 @@ pub struct MergeBuffer<E> {
     released: Timestamp,
     /// Offset after the last chunk that was read.
     read_to: i64,
+    /// Chunks from here on were read by no owner before; not known of a place that an earlier version stored.
+    unread_from: Option<i64>,
+    /// The release point that this owner began with.
+    restored: Timestamp,
     waiting: usize,
 }
 
@@ -69,29 +73,53 @@ impl<E> MergeBuffer<E> {
             let clock = if unknown { Timestamp::MIN } else { Timestamp::from_millis(extra.try_get_i64_le().ok()?) };
             sources.push(Source { have, clock, base: (have, clock), waiting: VecDeque::new() });
         }
-        Some(Self { sources, chunks: VecDeque::new(), released, read_to: next_offset, waiting: 0 })
+        let unread_from = if unknown { Some(next_offset) } else { extra.try_get_i64_le().ok() };
+        let (chunks, read_to) = (VecDeque::new(), next_offset);
+        Some(Self { sources, chunks, released, read_to, unread_from, restored: released, waiting: 0 })
     }
 
     /// What a new owner needs besides offset and release point.
     #[must_use]
     pub fn encode_base(&self) -> Bytes {
-        let mut bytes = BytesMut::with_capacity(self.sources.len() * 16);
+        let mut bytes = BytesMut::with_capacity(self.sources.len() * 16 + 8);
         for source in &self.sources {
             bytes.put_i64_le(source.base.0);
             bytes.put_i64_le(source.base.1.as_millis());
         }
+        let unread_from = match self.unread_from {
+            Some(offset) => Some(offset.max(self.read_to)),
+            // Only a chunk that the owner before had not read can have moved the release point on.
+            None => (self.released > self.restored).then_some(self.read_to),
+        };
+        if let Some(offset) = unread_from {
+            bytes.put_i64_le(offset);
+        }
         bytes.freeze()
     }
 
-    /// Drops from a chunk what is known already, or lies below the release point.
-    pub fn keep_new<C>(&self, chunk: &mut Chunk<C>) {
+    /// Drops from a chunk that stands at `offset` what is known already, or lies below the release point. Nothing that is
+    /// new lies there, by what sources say of their clocks; if there is something nevertheless, it is returned.
+    pub fn keep_new<C: Clone>(&self, offset: i64, chunk: &mut Chunk<C>) -> Chunk<C> {
         let have = self.sources.get(chunk.source as usize).map_or(i64::MAX, |source| source.have);
-        chunk.events.retain(|event| event.offset >= have && event.clock >= self.released);
+        let is_unread = self.unread_from.is_some_and(|unread| offset >= unread);
+        let mut lost = Vec::new();
+        chunk.events.retain(|event| {
+            let (is_new, is_passed) = (event.offset >= have, event.clock < self.released);
+            // What lay below the point with which this owner began may have been released by the one before.
+            if is_new && is_passed && (is_unread || event.clock >= self.restored) {
+                lost.push(event.clone());
+            }
+            is_new && !is_passed
+        });
+        Chunk { events: lost, ..*chunk }
     }
 
     /// Takes a chunk that stands at `offset`, with what is new in it.
-    pub fn push(&mut self, offset: i64, mut chunk: Chunk<E>) {
-        self.keep_new(&mut chunk);
+    pub fn push(&mut self, offset: i64, mut chunk: Chunk<E>)
+    where
+        E: Clone,
+    {
+        let _ = self.keep_new(offset, &mut chunk);
         self.read_to = offset + 1;
         let index = chunk.source as usize;
         let Some(source) = self.sources.get_mut(index) else {
@@ -225,6 +253,25 @@ mod tests {
         buffer.push(3, chunk(0, 2, &[], 2, 30));
         assert_eq!(places(&buffer.release()), [(0, 1)]);
         assert_eq!((buffer.resume_offset(), buffer.waiting()), (4, 0));
+    }
+
+    #[test]
+    fn what_comes_when_its_place_has_passed_is_told_unless_it_was_released_before() {
+        let mut buffer = MergeBuffer::<Carried>::restore(1, 0, Timestamp::MIN, &[]).unwrap();
+        let told = |buffer: &MergeBuffer<Carried>, offset, mut chunk: Chunk| {
+            buffer.keep_new(offset, &mut chunk).events.iter().map(|event| event.offset).collect::<Vec<_>>()
+        };
+        let first = chunk(0, 0, &[(0, 10), (1, 20)], 2, 20);
+        assert!(told(&buffer, 0, first.clone()).is_empty());
+        buffer.push(0, first.clone());
+        assert_eq!(places(&buffer.release()), [(0, 0)]);
+        assert!(told(&buffer, 1, first.clone()).is_empty(), "the same chunk again");
+        let fault = chunk(0, 2, &[(2, 15), (3, 25)], 4, 25);
+        assert_eq!(told(&buffer, 1, fault.clone()), [2]);
+        let mut buffer = MergeBuffer::<Carried>::restore(1, 0, buffer.released(), &buffer.encode_base()).unwrap();
+        assert!(told(&buffer, 0, first.clone()).is_empty(), "it was read before");
+        buffer.push(0, first);
+        assert_eq!(told(&buffer, 1, fault), [2]);
     }
 
     /// A log of chunks from three sources, as owners that crash and append again would write it.

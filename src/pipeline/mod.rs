@@ -39,13 +39,13 @@ pub struct Placed {
 /// The one entity that an internal event is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addressee {
-    /// The plugin.
-    pub plugin: CompactString,
+    /// The plugin; `None` for every plugin that looks at this entity.
+    pub plugin: Option<CompactString>,
     /// The kind of entity.
     pub scope: Scope,
     /// Its id.
     pub entity: CompactString,
-    /// The dead letter that is replayed, if it is one.
+    /// The dead letter that the plugin marks as replayed, if it is one.
     pub dead_letter: Option<String>,
 }
 

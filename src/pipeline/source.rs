@@ -66,6 +66,12 @@ impl ParsedRecord {
         self.event.ok()
     }
 
+    /// Where the record stands.
+    #[must_use]
+    pub const fn offset(&self) -> i64 {
+        self.record.offset
+    }
+
     /// The source whose window decides on this record, if one does.
     #[must_use]
     pub fn window_source(&self) -> Option<&str> {
@@ -344,7 +350,7 @@ impl SourcePartition {
         if let EventData::Reply(reply) = &event.data {
             if reply.scope == Scope::Terminal {
                 let addressee = Addressee {
-                    plugin: reply.plugin.clone(),
+                    plugin: Some(reply.plugin.clone()),
                     scope: reply.scope,
                     entity: CompactString::new(reply.entity.as_str()),
                     dead_letter: None,
@@ -407,11 +413,15 @@ impl SourcePartition {
         routed: &mut [Vec<ChunkEvent>],
     ) {
         let Some(original) = original_of(replay) else {
+            outcome.dead_letters.push(self.unreadable_replay(record, replay));
             return;
         };
-        let terminal = replay.entity.as_ref().is_some_and(|entity| entity.starts_with("terminal:"));
-        match addressee_of(replay) {
-            Some(addressee) if terminal => {
+        let addressee = addressee_of(replay);
+        if addressee.as_ref().is_some_and(|addressee| addressee.plugin.is_none()) {
+            outcome.dead_letters_replayed.push(replay.dead_letter_id.to_string());
+        }
+        match addressee {
+            Some(addressee) if addressee.scope == Scope::Terminal => {
                 let position = Position { partition: replay.partition, offset: replay.offset };
                 let placed = self.placed(record.offset, original, true, Some(addressee));
                 outcome.placed.push(Placed { position, ..placed });
@@ -474,6 +484,19 @@ impl SourcePartition {
         DeadLetter { key: Some(Bytes::copy_from_slice(event.key().as_bytes())), ..letter }
     }
 
+    /// The dead letter whose replay this was, open again.
+    fn unreadable_replay(&self, record: &Record, replay: &DeadLetterReplay) -> DeadLetter {
+        let message = "what was replayed is no valid event to this version; discard it, or send it again".to_owned();
+        let letter = self.dead_letter(record, ("replay_failed", None, message));
+        DeadLetter {
+            id: replay.dead_letter_id.to_string(),
+            plugin: replay.plugin.as_deref().map(ToOwned::to_owned),
+            entity: replay.entity.as_deref().map(ToOwned::to_owned),
+            bytes: Bytes::from(BASE64.decode(&replay.bytes_base64).unwrap_or_default()),
+            ..letter
+        }
+    }
+
     fn invalid(&self, record: &Record, error: &EventError) -> DeadLetter {
         self.dead_letter(record, (error.reason.as_str(), error.field.clone(), error.message.clone()))
     }
@@ -495,13 +518,14 @@ pub fn original_of(replay: &DeadLetterReplay) -> Option<Arc<Event>> {
     Event::parse(&Bytes::from(bytes)).ok().map(Arc::new)
 }
 
-/// The one entity that a replay of a plugin's failure is for.
+/// The one entity that a replay is for: of a plugin's failure, or of what all plugins of one entity did not get. `None` if the
+/// whole message is replayed.
 #[must_use]
 pub fn addressee_of(replay: &DeadLetterReplay) -> Option<Addressee> {
-    let plugin = replay.plugin.clone()?;
     let (scope, entity) = replay.entity.as_ref()?.split_once(':')?;
     let scope = Scope::from_name(scope)?;
-    let dead_letter = Some(replay.dead_letter_id.to_string());
+    let plugin = replay.plugin.clone();
+    let dead_letter = plugin.is_some().then(|| replay.dead_letter_id.to_string());
     Some(Addressee { plugin, scope, entity: CompactString::new(entity), dead_letter })
 }
 

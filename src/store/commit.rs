@@ -29,6 +29,24 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Tries a commit and takes it back: the store's words if it would refuse it.
+    ///
+    /// # Errors
+    /// [`StoreError::SettingsMoved`] and [`StoreError::Unavailable`], as [`Store::commit`].
+    pub async fn refuses(&self, commit: Arc<Commit>) -> Result<Option<String>, StoreError> {
+        self.write_repeatable(move |database| {
+            let tried = database.require_room_for(largest_row(&commit)).and_then(|()| on!(database, try_out(&commit)));
+            match tried {
+                Ok(()) => Ok(None),
+                Err(StoreError::Refused(why)) => Ok(Some(why)),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+}
+
 /// About the bytes of a commit's largest row.
 fn largest_row(commit: &Commit) -> usize {
     let outbox = commit.outbox.iter().map(|row| row.records.iter().map(record_bytes).sum());
@@ -63,6 +81,20 @@ queries! {
                 }
             }
             outcome => outcome,
+        }
+    }
+
+    /// What [`commit`] would do, undone.
+    pub(in crate::store) fn try_out(db: &mut Db, commit: &Commit) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        let undone = db.transaction(|db| {
+            outcome = write(db, commit);
+            Err::<(), _>(diesel::result::Error::RollbackTransaction)
+        });
+        match (outcome, undone) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Ok(()) | Err(diesel::result::Error::RollbackTransaction)) => Ok(()),
+            (Ok(()), Err(error)) => Err(error.into()),
         }
     }
 

@@ -63,7 +63,7 @@ async fn longest_stop(chain: &Arc<Chain>, what: &str, happens: impl Future<Outpu
 }
 
 /// The processes that own partitions, if every partition has an owner.
-async fn owners(api: &Process) -> Vec<String> {
+pub(crate) async fn owners(api: &Process) -> Vec<String> {
     let (_, system) = api.get("/api/system").await;
     let partitions = system["partitions"].as_array().cloned().unwrap_or_default();
     let of_events = partitions.iter().filter(|one| one["topic"] == "pos.events");
@@ -76,7 +76,7 @@ async fn owners(api: &Process) -> Vec<String> {
     owners
 }
 
-async fn open_drawers(url: String, stop: Arc<AtomicBool>) {
+pub(crate) async fn open_drawers(url: String, stop: Arc<AtomicBool>) {
     let client = reqwest::Client::new();
     let mut round = 0;
     while !stop.load(Ordering::Acquire) {

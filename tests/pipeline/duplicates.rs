@@ -2,9 +2,14 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tillstream::bus::NewRecord;
+use tillstream::event::Event;
+use tillstream::pipeline::duplicates::{Arrival, Verdict, Window};
+use tillstream::time::Timestamp;
 
+use crate::oracle;
 use crate::shop::{Open, Shop, drawer, event, record, until};
 
 #[actix::test]
@@ -173,4 +178,56 @@ async fn a_till_that_is_installed_anew_loses_nothing_and_its_old_events_are_not_
     assert_eq!(open.app.status.totals.duplicates.get(), 45);
     assert_eq!(letters_of(&open, "T1").await, []);
     open.stop().await;
+}
+
+/// What may happen to one till's messages, in places where the rules meet: few ids, few contents, and numbers around the
+/// window's ends, far ahead, and none.
+fn any_message() -> impl Strategy<Value = (Value, i64)> {
+    let number = prop_oneof![
+        4 => (1_u64..40).prop_map(Some),
+        2 => (1000_u64..1060).prop_map(Some),
+        1 => (2000_u64..2100).prop_map(Some),
+        1 => (9_000_000_u64..9_000_010).prop_map(Some),
+        1 => Just(Some(1 << 53)),
+        1 => Just(None),
+    ];
+    (number, 0_u32..60, 0_u32..3, 0_i64..40, -30_i64..30).prop_map(|(number, id, employee, second, delay)| {
+        let mut message = drawer("T1", number.unwrap_or(1), second);
+        message["id"] = json!(format!("id-{id}"));
+        message["data"] = json!({"employeeId": format!("E{employee}")});
+        if number.is_none() {
+            message.as_object_mut().expect("an object").remove("sequence");
+        }
+        let received = Timestamp::parse(message["time"].as_str().expect("a time")).expect("a time").plus_seconds(delay);
+        (message, received.as_millis())
+    })
+}
+
+proptest! {
+    #[test]
+    fn windows_judge_as_the_page_says(messages in prop::collection::vec(any_message(), 1..400)) {
+        let (mut window, mut oracle) = (Window::default(), oracle::windows::Window::default());
+        for (message, received) in messages {
+            let bytes = message.to_string().into_bytes();
+            let expected = oracle.judge(&oracle::event::read(&bytes).expect("a valid event"), received);
+            let event = Event::parse(&bytes.into()).expect("a valid event");
+            let arrival = Arrival {
+                id: event.id.as_str(),
+                sequence: event.sequence,
+                content: event.content_hash(),
+                time: event.time,
+                received: Timestamp::from_millis(received),
+            };
+            let actual = match window.admit(&arrival) {
+                Verdict::New { .. } => oracle::windows::Verdict::New,
+                Verdict::Duplicate => oracle::windows::Verdict::Duplicate,
+                Verdict::IdConflict => oracle::windows::Verdict::IdConflict,
+                Verdict::SequenceConflict => oracle::windows::Verdict::SequenceConflict,
+                Verdict::BelowWindow => oracle::windows::Verdict::BelowWindow,
+            };
+            prop_assert_eq!(actual, expected, "{}", message);
+            // As a restart would find it.
+            window = Window::decode(&window.encode(), Timestamp::MIN).expect("it was written just now");
+        }
+    }
 }

@@ -76,6 +76,11 @@ impl Shop {
         shop
     }
 
+    /// As [`Shop::on_a_file`], with this `plugins.yaml`.
+    pub(crate) fn on_a_file_with(plugins: &Value) -> Self {
+        Self::in_a_directory(plugins)
+    }
+
     fn in_a_directory(plugins: &Value) -> Self {
         // Fails only if it was done before.
         let _ = rustls::crypto::ring::default_provider().install_default();

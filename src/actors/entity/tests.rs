@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::actors::quarantine::{Quarantine, Share};
 use crate::bus::{Topic, TopicPartition};
 use crate::control::Snapshot;
 use crate::event::{Event, EventType, Scope};
@@ -83,7 +84,8 @@ fn batch(reasons: &[&str], settings: &Value) -> Work {
     let clock = at("08:00:00").plus_seconds(60 * i64::try_from(events.len()).unwrap());
     let settings = Arc::new(Snapshot::with_only::<Fragile>(settings));
     let indexes = (0..u32::try_from(events.len()).unwrap()).collect();
-    let input = BatchInput { batch: 1, committed: 0, events, groups: Vec::new(), clocks: Vec::new(), settings };
+    let input =
+        BatchInput { batch: 1, committed: 0, events, groups: Vec::new(), clocks: Vec::new(), settings, refusals: None };
     Work { input: Arc::new(input), events: indexes, clock }
 }
 
@@ -101,7 +103,8 @@ fn an_event_at_which_the_plugin_panics_is_left_out_and_the_others_are_applied_as
     let outcome = entity.work(&batch(&["a", "panic", "b", "timer", "panic", "c"], &broken()));
     assert_eq!(state_of(&outcome), ["a", "b", "timer", "rang", "c"]);
     assert_eq!(logged(&outcome.effects), ["a", "b", "timer", "rang", "c"]);
-    let failure = |index| Failure { event: Some(index), due: None, message: "cannot stand it".to_owned() };
+    let failure =
+        |index| Failure { event: Some(index), due: None, message: "cannot stand it".to_owned(), is_refused: false };
     assert_eq!(outcome.failures, [failure(1), failure(4)]);
 
     let mut spared = EntityActor::<Fragile>::new(key(), None).unwrap();
@@ -134,7 +137,7 @@ fn a_replay_is_applied_once_the_cause_is_gone_and_names_its_dead_letter_only_the
     let replay = |settings| {
         let mut work = batch(&["panic"], &settings);
         let addressee = Addressee {
-            plugin: Fragile::NAME.into(),
+            plugin: Some(Fragile::NAME.into()),
             scope: Scope::Terminal,
             entity: "T1".into(),
             dead_letter: Some("letter-1".to_owned()),
@@ -156,7 +159,8 @@ fn a_timer_at_which_the_plugin_panics_is_reported_with_its_time_and_events_go_on
     let mut entity = EntityActor::<Fragile>::new(key(), None).unwrap();
     let outcome = entity.work(&batch(&["timer that panics", "a"], &broken()));
     assert_eq!(state_of(&outcome), ["timer that panics", "a"]);
-    let failure = Failure { event: None, due: Some(at("08:00:01")), message: "woken too early".to_owned() };
+    let failure =
+        Failure { event: None, due: Some(at("08:00:01")), message: "woken too early".to_owned(), is_refused: false };
     assert_eq!((outcome.failures, outcome.due), (vec![failure], None));
 }
 
@@ -259,4 +263,25 @@ fn a_row_is_not_written_again_for_each_event_that_changes_nothing_but_once_a_day
     assert!(entity.work(&other(1)).row.is_some());
     let mut nothing = EntityActor::<Fragile>::new(key(), None).unwrap();
     assert!(nothing.work(&other(0)).row.is_none(), "one that knows nothing needs no row");
+}
+
+#[test]
+fn what_the_store_refuses_is_left_out_as_if_it_had_never_come_and_timers_only_once_they_are_to_blame() {
+    let refused = |timers| {
+        let mut work = batch(&["a", "timer", "b"], &json!({"broken": false}));
+        let position = work.input.events[0].position;
+        let record = (key().partition, 1);
+        let mut quarantine = Quarantine::default();
+        for _ in 0..=usize::from(timers) {
+            quarantine.refused_shares(record, &[Share { key: key(), events: vec![position] }]);
+        }
+        Arc::get_mut(&mut work.input).unwrap().refusals = Some(quarantine.refusals(&[record]));
+        work
+    };
+    let outcome = EntityActor::<Fragile>::new(key(), None).unwrap().work(&refused(false));
+    assert_eq!(state_of(&outcome), ["timer", "rang", "b"]);
+    assert_eq!(outcome.failures.iter().map(|one| (one.event, one.is_refused)).collect::<Vec<_>>(), [(Some(0), true)]);
+    let outcome = EntityActor::<Fragile>::new(key(), None).unwrap().work(&refused(true));
+    assert_eq!(state_of(&outcome), ["timer", "b"]);
+    assert_eq!(outcome.failures.len(), 2);
 }

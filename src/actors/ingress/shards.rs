@@ -1,6 +1,5 @@
 //! The shards: which partitions each holds, how many batches are in flight, and when one starts again.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Arbiter};
@@ -8,6 +7,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::lanes::Lanes;
 use crate::actors::panics::{self, LastWords};
+use crate::actors::quarantine::Quarantine;
 use crate::actors::shard::{ApplyBatch, CommitReport, Shard, ShardContext, ShardFault, Take};
 use crate::actors::supervisor::Crashes;
 use crate::bus::{Fetched, Topic, TopicPartition};
@@ -42,6 +42,8 @@ pub(super) struct Sent {
     pub(super) shard: usize,
     /// The partitions that it has records of.
     pub(super) places: Vec<TopicPartition>,
+    /// Up to which offset of each.
+    ends: Vec<(TopicPartition, i64)>,
     generation: u64,
     records: usize,
     bytes: usize,
@@ -65,7 +67,7 @@ struct ShardHandle {
     start_at: Option<Instant>,
     backoff_ms: u64,
     records_max: usize,
-    quarantined: HashSet<(TopicPartition, i64)>,
+    quarantine: Quarantine,
 }
 
 /// All shards of the process.
@@ -103,7 +105,7 @@ impl Shards {
                 start_at: None,
                 backoff_ms: BACKOFF_MS.0,
                 records_max: usize::MAX,
-                quarantined: HashSet::new(),
+                quarantine: Quarantine::default(),
             }
         });
         Self { shards: shards.collect(), context, crashes, settings_moved: false }
@@ -171,7 +173,7 @@ impl Shards {
             let partitions = places.flat_map(|&partition| {
                 [TopicPartition::new(Topic::Events, partition), TopicPartition::new(Topic::Rekeyed, partition)]
             });
-            let take = Take { partitions: partitions.collect(), quarantined: handle.quarantined.clone() };
+            let take = Take { partitions: partitions.collect(), quarantine: handle.quarantine.clone() };
             match actor.send(take).await {
                 Ok(Ok(rows)) => {
                     for row in &rows {
@@ -246,9 +248,11 @@ impl Shards {
         }
         let first = fetched.iter().find_map(|(place, fetched)| Some((*place, fetched.records.first()?.offset)));
         let places = fetched.iter().map(|(place, _)| *place).collect();
+        let ends = fetched.iter().map(|(place, fetched)| (*place, fetched.next_offset)).collect();
         let sent = Sent {
             shard,
             places,
+            ends,
             generation: handle.generation,
             records,
             bytes,
@@ -279,6 +283,11 @@ impl Shards {
         }
         handle.backoff_ms = BACKOFF_MS.0;
         handle.records_max = handle.records_max.saturating_mul(2);
+        if !handle.quarantine.is_empty() {
+            for (place, next_offset) in &sent.ends {
+                handle.quarantine.committed(*place, *next_offset);
+            }
+        }
     }
 
     /// A batch has failed: the shard begins again from what is committed.
@@ -295,9 +304,14 @@ impl Shards {
                 let handle = &mut self.shards[sent.shard];
                 handle.records_max = (sent.records / 2).max(1);
                 if let Some(culprit) = sent.single {
-                    tracing::error!(partition = %culprit.0, offset = culprit.1, why, "the store refuses what follows from this message; it becomes a dead letter");
-                    handle.quarantined.insert(culprit);
+                    tracing::error!(partition = %culprit.0, offset = culprit.1, why, "the store refuses what follows from this message; what it refuses becomes a dead letter");
+                    handle.quarantine.refused(culprit);
                 }
+            }
+            ShardFault::RefusedShares(record, shares) => {
+                let handle = &mut self.shards[sent.shard];
+                handle.records_max = 1;
+                handle.quarantine.refused_shares(*record, shares);
             }
             ShardFault::Fenced(place) => return self.fenced(sent.shard, *place, lanes),
             ShardFault::Failed(_) => {}

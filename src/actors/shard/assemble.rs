@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use super::commit::{CommitReport, PreparedBatch, ShardFault};
 use super::external::Inputs;
-use crate::actors::entity::Failure;
+use crate::actors::entity::{EntityOutcome, Failure};
 use crate::actors::plugin::PluginOutcome;
 use crate::actors::sources::Standing;
 use crate::actors::{BatchInput, Group};
@@ -47,6 +47,8 @@ pub(super) struct Assembly {
     feed: Vec<FeedItem>,
     log: Vec<LogLine>,
     now: Timestamp,
+    /// What each entity adds to the commit, if the store is to be asked about each.
+    shares: Option<Vec<(EntityKey, Commit)>>,
 }
 
 impl Assembly {
@@ -68,7 +70,18 @@ impl Assembly {
             feed: Vec::new(),
             log: Vec::new(),
             now: Timestamp::now(),
+            shares: None,
         }
+    }
+
+    /// Whether to keep what each entity adds to the commit, besides the commit itself.
+    pub(super) fn keep_shares(&mut self, kept: bool) {
+        self.shares = kept.then(Vec::new);
+    }
+
+    /// What each entity adds to the commit, if it was to be kept.
+    pub(super) fn shares(&self) -> &[(EntityKey, Commit)] {
+        self.shares.as_deref().unwrap_or_default()
     }
 
     /// Adds an event that groups refer to.
@@ -124,10 +137,9 @@ impl Assembly {
         }
     }
 
-    /// A record that the store will not take in any form but this.
-    pub(super) fn add_quarantined(&mut self, place: TopicPartition, record: &Record, clock: Timestamp) {
-        let message = "the store refuses what follows from this message; see the log for its words".to_owned();
-        self.add_dead_letter(place, DeadLetter::of_record(place, record, clock, ("store_refused", None, message)));
+    /// What could not be processed, told from this partition.
+    pub(super) fn add_letter(&mut self, place: TopicPartition, letter: DeadLetter) {
+        self.add_dead_letter(place, letter);
     }
 
     /// A chunk that does not decode: the events in it are on `pos.events`, but their place here is lost.
@@ -148,6 +160,9 @@ impl Assembly {
     pub(super) fn add_plugin(&mut self, input: &BatchInput, outcome: PluginOutcome) {
         self.counted.push(outcome.counted);
         for (key, entity) in outcome.entities {
+            if let Some(shares) = &mut self.shares {
+                shares.push((key.clone(), share(&key, &entity, self.commit.settings_epoch)));
+            }
             self.commit.entities.extend(entity.row);
             self.commit.dead_letters_replayed.extend(entity.replayed);
             for effect in entity.effects {
@@ -195,7 +210,12 @@ impl Assembly {
 
     fn add_failure(&mut self, input: &BatchInput, key: &EntityKey, failure: Failure) {
         let entity = format!("{}:{}", key.scope.as_str(), key.entity);
-        tracing::error!(plugin = key.plugin, entity, failure.message, "a plugin failed; the event is a dead letter");
+        let reason = match (failure.is_refused, failure.event) {
+            (_, None) => "timer_failed",
+            (true, Some(_)) => "store_refused",
+            (false, Some(_)) => "plugin_failed",
+        };
+        tracing::error!(plugin = key.plugin, entity, reason, failure.message, "the event is a dead letter");
         let placed = failure.event.map(|index| &input.events[index as usize]);
         let place =
             placed.map_or(key.partition, |placed| TopicPartition::new(Topic::Events, placed.position.partition));
@@ -206,7 +226,7 @@ impl Assembly {
             id: stable_id(&["dead_letter", &place_text, &offset.to_string(), key.plugin, &entity]),
             at: self.now,
             status: DeadLetterStatus::Open,
-            reason: if placed.is_some() { "plugin_failed" } else { "timer_failed" }.to_owned(),
+            reason: reason.to_owned(),
             field: None,
             message: failure.message,
             plugin: Some(key.plugin.to_owned()),
@@ -262,6 +282,25 @@ impl Assembly {
             done,
         }
     }
+}
+
+/// What one entity adds to the commit, as a commit of its own.
+fn share(key: &EntityKey, entity: &EntityOutcome, settings_epoch: i64) -> Commit {
+    let mut commit = Commit { settings_epoch, entities: entity.row.iter().cloned().collect(), ..Commit::default() };
+    let mut records = Vec::new();
+    for effect in &entity.effects {
+        match effect {
+            Effect::Publish(event) => records.push(to_own_partition(event)),
+            Effect::Record(record) => commit.records.push(record.clone()),
+            Effect::Http(call) => commit.http.push(call.clone()),
+            Effect::Log(_) => {}
+        }
+    }
+    if !records.is_empty() {
+        // Never sent: the commit is only tried.
+        commit.outbox.push(OutboxRow { lane: key.partition.to_string(), seq: i64::MAX, records });
+    }
+    commit
 }
 
 fn dead_letter_item(dead_letter: &DeadLetter, at: Timestamp) -> FeedItem {

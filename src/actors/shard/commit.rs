@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::ShardContext;
+use crate::actors::quarantine::{Place, Share};
 use crate::actors::sources::Standing;
 use crate::bus::{BusError, NewRecord, Topic, TopicPartition};
 use crate::effect::LogLine;
@@ -32,6 +33,9 @@ pub enum ShardFault {
     /// The store will not take the batch, now or later: halve it until the culprit is found.
     #[error("the store refused the batch: {0}")]
     Refused(String),
+    /// The store will not take these shares of the batch's only record: apply it without them.
+    #[error("the store refuses what {} entities make of the message at offset {} of {}", .1.len(), .0.1, .0.0)]
+    RefusedShares(Place, Vec<Share>),
     /// Something else failed; begin again from what is committed.
     #[error("{0}")]
     Failed(String),

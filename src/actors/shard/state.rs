@@ -1,6 +1,5 @@
 //! What a shard holds: its partitions, its plugins, and the way of a batch through them.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,10 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::assemble::Assembly;
 use super::commit::{self, PreparedBatch, ShardFault, chunk_record};
-use super::{Applied, ShardContext, Take, external, resolve};
+use super::{Applied, ShardContext, Take, external, refused, resolve};
 use crate::actors::BatchInput;
 use crate::actors::panics;
 use crate::actors::plugin::{PluginActor, PluginBatch};
+use crate::actors::quarantine::{Place, Quarantine, Withheld};
 use crate::actors::sources::Standing;
 use crate::bus::{Fetched, Record, Topic, TopicPartition};
 use crate::event::{Event, Scope};
@@ -28,7 +28,7 @@ use crate::plugins::{Plugin, PluginVisitor, visit_all};
 use crate::store::model::PartitionRow;
 use crate::time::Timestamp;
 
-/// Duplicate windows kept in memory for each partition; each is up to 4 KB.
+/// Duplicate windows kept in memory for each partition; each is up to 9 KB, twice that for a till that was installed anew.
 const WINDOWS_MAX: usize = 2000;
 /// Rekeyed partitions learn the clock at least this often while it moves.
 const CLOCK_CHUNK_INTERVAL: Duration = Duration::from_millis(100);
@@ -50,7 +50,7 @@ pub(super) struct ShardState {
     context: ShardContext,
     index: usize,
     partitions: FxHashMap<TopicPartition, Owned>,
-    quarantined: HashSet<(TopicPartition, i64)>,
+    quarantine: Quarantine,
     plugins: Vec<Recipient<PluginBatch>>,
     committer: Option<mpsc::Sender<PreparedBatch>>,
     committed: Arc<AtomicU64>,
@@ -77,7 +77,7 @@ impl ShardState {
             context,
             index,
             partitions: FxHashMap::default(),
-            quarantined: HashSet::new(),
+            quarantine: Quarantine::default(),
             plugins: Vec::new(),
             committer: None,
             committed: Arc::default(),
@@ -89,7 +89,7 @@ impl ShardState {
     pub(super) async fn take(&mut self, take: Take) -> Result<Vec<PartitionRow>, ShardFault> {
         let partitions = self.context.bus.partitions();
         let rows = self.context.store.take(take.partitions).await?;
-        self.quarantined = take.quarantined;
+        self.quarantine = take.quarantine;
         self.partitions.clear();
         for row in &rows {
             let TopicPartition { topic, partition } = row.partition;
@@ -123,6 +123,9 @@ impl ShardState {
         let mut assembly = Assembly::new(self.batch, settings);
         let status = Arc::clone(&self.context.status);
         let started = Instant::now();
+        let suspects = self.suspects(&fetched);
+        let is_alone = fetched.iter().map(|(_, fetched)| fetched.records.len()).sum::<usize>() == 1;
+        assembly.keep_shares(!suspects.is_empty() && is_alone);
         for (partition, fetched) in fetched {
             if partition.topic == Topic::Rekeyed {
                 self.read_chunks(partition, fetched, &mut assembly).await?;
@@ -140,6 +143,7 @@ impl ShardState {
             groups: std::mem::take(&mut assembly.groups),
             clocks: std::mem::take(&mut assembly.clocks),
             settings: Arc::clone(&assembly.settings),
+            refusals: (!suspects.is_empty()).then(|| self.quarantine.refusals(&suspects)),
         });
         if !input.clocks.is_empty() {
             let sends = self.plugins.iter().map(|plugin| plugin.send(PluginBatch(Arc::clone(&input))));
@@ -153,10 +157,26 @@ impl ShardState {
             assembly.add_inputs(external::route(&input, &published, &status));
         }
         status.stages.decide.add_since(started);
+        if let [record] = suspects[..] {
+            let shares = refused::shares(&self.context.store, &assembly, &input).await?;
+            if !shares.is_empty() {
+                return Err(ShardFault::RefusedShares(record, shares));
+            }
+        }
         let started = Instant::now();
         let applied = self.hand_over(assembly).await;
         status.stages.assemble.add_since(started);
         applied
+    }
+
+    /// The records that the store has refused before.
+    fn suspects(&self, fetched: &[(TopicPartition, Fetched)]) -> Vec<Place> {
+        if self.quarantine.is_empty() {
+            return Vec::new();
+        }
+        let places =
+            fetched.iter().flat_map(|(place, fetched)| fetched.records.iter().map(|record| (*place, record.offset)));
+        places.filter(|record| self.quarantine.suspects(*record)).collect()
     }
 
     /// Records of `pos.events`: parse, drop duplicates, move the clock, route.
@@ -170,12 +190,13 @@ impl ShardState {
         let Some(Owned { lane: Lane::Source(source), .. }) = self.partitions.get_mut(&place) else {
             return Ok(());
         };
-        let mut records = fetched.records;
-        let mut refused: Vec<Record> = Vec::new();
-        if !self.quarantined.is_empty() {
-            refused.extend(records.extract_if(.., |record| self.quarantined.contains(&(place, record.offset))));
-        }
-        let records: Vec<ParsedRecord> = records.into_iter().map(parse).collect();
+        let withheld: Vec<(Record, Withheld)> = if self.quarantine.is_empty() {
+            Vec::new()
+        } else {
+            let withheld = |record: &Record| self.quarantine.withheld((place, record.offset));
+            fetched.records.iter().filter_map(|record| Some((record.clone(), withheld(record)?))).collect()
+        };
+        let records: Vec<ParsedRecord> = fetched.records.into_iter().map(parse).collect();
         source.forget_idle_windows(WINDOWS_MAX, committed);
         let unknown = source.unknown_sources(&records);
         if !unknown.is_empty() {
@@ -187,17 +208,26 @@ impl ShardState {
         }
         let before = source.clock();
         source.want_published(assembly.settings.routes_published());
-        let mut outcome = source.admit(records, fetched.next_offset, self.batch);
-        self.context.sources.keep(place.partition, std::mem::take(&mut outcome.rekeyed));
+        let mut outcomes = Vec::new();
+        let mut rest = records;
+        for (record, how_much) in withheld {
+            let from = rest.iter().position(|parsed| parsed.offset() >= record.offset).unwrap_or(rest.len());
+            let mut tail = rest.split_off(from);
+            let behind = tail.split_off(tail.len().min(1));
+            outcomes.push(source.admit(std::mem::replace(&mut rest, behind), record.offset, self.batch));
+            let outcome = source.admit(tail, record.offset + 1, self.batch);
+            outcomes.push(refused::withhold(outcome, place, &record, how_much, source.clock()));
+        }
+        outcomes.push(source.admit(rest, fetched.next_offset, self.batch));
         let clock = source.clock();
-        if clock > before || !outcome.placed.is_empty() {
+        if clock > before || outcomes.iter().any(|outcome| !outcome.placed.is_empty()) {
             assembly.clocks.push((place, clock));
         }
         assembly.changed.push(place);
-        for record in refused {
-            assembly.add_quarantined(place, &record, clock);
+        for mut outcome in outcomes {
+            self.context.sources.keep(place.partition, std::mem::take(&mut outcome.rekeyed));
+            Self::add_source(place, outcome, assembly);
         }
-        Self::add_source(place, outcome, assembly);
         Ok(())
     }
 
@@ -232,15 +262,18 @@ impl ShardState {
             return Ok(());
         };
         for record in fetched.records {
-            if self.quarantined.contains(&(place, record.offset)) {
-                buffer.skip_to(record.offset + 1);
-                assembly.add_quarantined(place, &record, Timestamp::MIN);
-                continue;
-            }
             match Chunk::decode(record.value.clone()) {
                 Ok(mut chunk) => {
-                    buffer.keep_new(&mut chunk);
+                    if self.quarantine.withheld((place, record.offset)).is_some() {
+                        assembly.add_letter(place, refused::chunk_letter(place, &record));
+                        chunk.events.clear();
+                    }
+                    let lost = buffer.keep_new(record.offset, &mut chunk);
                     buffer.push(record.offset, resolve::resolve(&self.context, chunk).await?);
+                    if !lost.events.is_empty() {
+                        let lost = resolve::resolve(&self.context, lost).await?;
+                        refused::add_lost(place, &record, lost, buffer.released(), assembly, partitions);
+                    }
                 }
                 Err(error) => {
                     buffer.skip_to(record.offset + 1);

@@ -61,7 +61,7 @@ async fn after_a_batch_that_could_not_be_applied_nothing_more_is() {
     let context = ShardContext::for_tests(&format!("sqlite:{path}"), PARTITIONS).await;
     let shard = Shard::new(0, context.clone(), LastWords::default()).start();
     let places: Vec<_> = (0..2).map(|partition| TopicPartition::new(Topic::Events, partition)).collect();
-    shard.send(Take { partitions: places.clone(), quarantined: HashSet::new() }).await.unwrap().unwrap();
+    shard.send(Take { partitions: places.clone(), quarantine: Quarantine::default() }).await.unwrap().unwrap();
     let apply = async |fetched| -> Result<CommitReport, ShardFault> {
         shard.send(ApplyBatch { fetched }).await.unwrap()?.committed.await.unwrap()
     };
