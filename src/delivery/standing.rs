@@ -139,7 +139,7 @@ impl PlaceWatch {
         let cause = self.delivery.dispatcher.as_ref().and_then(|dispatcher| dispatcher.figures().error);
         for slot in 0..SLOTS {
             let due = self.context.store.http_due_in(Timestamp::now(), 1, SLOTS, vec![slot]).await?;
-            let Some(call) = due.first() else { continue };
+            let Some(call) = due.rows.first() else { continue };
             let name = format!("calls of slot {slot:02}");
             let position = format!("call {} after {} attempts", call.effect.id, call.attempts);
             let cause = cause.clone().or_else(|| call.error.clone());
