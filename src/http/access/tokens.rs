@@ -104,8 +104,8 @@ impl Tokens {
     /// The token that this is.
     pub(super) async fn find(&self, token: &str, network: Network) -> Result<&TokenConfig, Refusal> {
         let digest: Sha = Sha256::digest(token.as_bytes()).into();
-        let plain = self.known.iter().filter(|known| known.digest.is_some_and(|known| equal(&known, &digest)));
-        if let Some(known) = plain.last() {
+        let is_plain = |known: &&Known| known.digest.is_some_and(|known| equal(&known, &digest));
+        if let Some(known) = self.known.iter().find(is_plain) {
             return Ok(&known.config);
         }
         let remembered = self.right.lock().unwrap_or_else(PoisonError::into_inner).get(&(digest, network)).copied();
