@@ -5,6 +5,8 @@
 mod compose;
 #[path = "operations/dashboard.rs"]
 mod dashboard;
+#[path = "operations/guarantees.rs"]
+mod guarantees;
 #[path = "operations/image.rs"]
 mod image;
 #[path = "operations/prometheus.rs"]
