@@ -293,7 +293,7 @@ fn share(key: &EntityKey, entity: &EntityOutcome, settings_epoch: i64) -> Commit
             Effect::Publish(event) => records.push(to_own_partition(event)),
             Effect::Record(record) => commit.records.push(record.clone()),
             Effect::Http(call) => commit.http.push(call.clone()),
-            Effect::Log(_) => {}
+            Effect::Log(_) | Effect::ConditionFailed(_) => {}
         }
     }
     if !records.is_empty() {
