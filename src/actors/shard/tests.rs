@@ -147,7 +147,7 @@ async fn apply_all(
     context.store.change_plugin(plugin, revision, change, "ann", None, told).await.unwrap();
     context.control.refresh().await.unwrap();
     let place = TopicPartition::new(Topic::Events, 0);
-    let take = || Take { partitions: vec![place], quarantined: HashSet::new() };
+    let take = || Take { partitions: vec![place], quarantine: Quarantine::default() };
     let mut shard = Shard::new(0, context.clone(), LastWords::default()).start();
     shard.send(take()).await.unwrap().unwrap();
     for records in batches {
