@@ -392,10 +392,23 @@ async fn load(store: &Store, registry: &[Registered]) -> Result<Snapshot, StoreE
     let loaded = aside(move || external::load(rows, refused)).await;
     let (externals, refused) = loaded.map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let (revision, document) = store.load_stores().await?.unwrap_or((0, json!({})));
-    let shops: BTreeMap<String, Shop> = serde_json::from_value(document).unwrap_or_default();
-    let stores = Stores::new(shops).unwrap_or_else(|errors| {
-        tracing::error!(?errors, "the stored stores do not hold in this version; every store counts as one in UTC");
-        Stores::default()
-    });
+    let stores = stores_of(revision, document)?;
     Ok(Snapshot::new(epoch, Arc::new(stores), revision, plugins).with_externals(externals, refused))
+}
+
+/// The stores as they stand in the database. Whatever is wrong with one of them, none may be guessed: business days, opening hours
+/// and jurisdictions would be others, for good.
+fn stores_of(revision: i64, document: Value) -> Result<Stores, StoreError> {
+    let faults = match serde_json::from_value::<BTreeMap<String, Shop>>(document).map(Stores::new) {
+        Ok(Ok(stores)) => return Ok(stores),
+        Ok(Err(faults)) => faults,
+        Err(error) => vec![FieldError::new("stores", error.to_string())],
+    };
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    Err(StoreError::Misconfigured(format!(
+        "the stores document in the database (revision {revision}) does not hold in this version of Tillstream: {}. Use the version \
+         that wrote it, or correct it: with all processes stopped, set value in the row 'stores' of table documents, or delete that \
+         row to begin with the stores of plugins.file",
+        faults.join("; ")
+    )))
 }

@@ -17,7 +17,7 @@ impl Control {
     /// Follows what other processes change until the future is dropped.
     pub async fn watch(&self, bus: Arc<dyn Bus>) {
         let mut messages = follow(bus, vec![Topic::Plugins]);
-        let mut failing = false;
+        let (mut failing, mut unreadable) = (false, false);
         loop {
             tokio::select! {
                 message = messages.next() => if message.is_err() {
@@ -36,8 +36,16 @@ impl Control {
                 }
             };
             failing = false;
-            if moved && let Err(error) = self.refresh().await {
-                tracing::warn!(%error, "the new settings cannot be read yet; trying again");
+            if !moved {
+                continue;
+            }
+            match self.refresh().await {
+                Ok(()) => unreadable = false,
+                Err(error) => {
+                    if !std::mem::replace(&mut unreadable, true) {
+                        tracing::error!(%error, "the new settings cannot be read: nothing is decided until they can");
+                    }
+                }
             }
         }
     }

@@ -153,14 +153,21 @@ impl PluginIntake {
             return Ok(None);
         }
         let mut letters = Vec::new();
-        for record in &fetched.records {
-            letters.extend(match row.partition.topic {
-                Topic::Manifests => self.take_manifest(row.partition, record).await?,
-                _ => failure(&self.context.control.snapshot(), record),
-            });
-        }
+        let settings = if row.partition.topic == Topic::Manifests {
+            for record in &fetched.records {
+                letters.extend(self.take_manifest(row.partition, record).await?);
+            }
+            // Taking manifests moves the settings, and refusing one does not depend on them.
+            self.context.control.snapshot()
+        } else {
+            // All are judged by the settings that the commit then asks for: a plugin that is withdrawn, or comes back, meanwhile has
+            // them judged again.
+            let settings = self.context.control.snapshot();
+            letters.extend(fetched.records.iter().filter_map(|record| failure(&settings, record)));
+            settings
+        };
         let mut row = PartitionRow { next_offset: fetched.next_offset, ..row.clone() };
-        self.commit(&row, letters).await?;
+        self.commit(&row, letters, settings.epoch()).await?;
         row.version += 1;
         Ok(Some(row))
     }
@@ -183,12 +190,17 @@ impl PluginIntake {
         let record = Record { offset: from, timestamp: now, key: None, value: Bytes::new(), headers: Vec::new() };
         let letter = DeadLetter::of_record(place, &record, now, ("unreadable", None, message));
         let mut row = PartitionRow { next_offset: next, ..row.clone() };
-        self.commit(&row, vec![letter]).await?;
+        self.commit(&row, vec![letter], self.context.control.snapshot().epoch()).await?;
         row.version += 1;
         Ok(row)
     }
 
-    async fn commit(&self, row: &PartitionRow, mut letters: Vec<DeadLetter>) -> Result<(), PassError> {
+    async fn commit(
+        &self,
+        row: &PartitionRow,
+        mut letters: Vec<DeadLetter>,
+        settings_epoch: i64,
+    ) -> Result<(), PassError> {
         self.keep_known_ids(&mut letters).await?;
         // What plugins wrote is on its topic already; what Tillstream refuses is told like all else.
         let copies: Vec<_> = letters.iter().filter(|letter| letter.plugin.is_none()).map(DeadLetter::copy).collect();
@@ -197,7 +209,7 @@ impl PluginIntake {
         let count = letters.len() as u64;
         let commit = Commit {
             partitions: vec![PartitionCommit { row: row.clone() }],
-            settings_epoch: self.context.control.snapshot().epoch(),
+            settings_epoch,
             dead_letters: letters,
             outbox: outbox.into_iter().collect(),
             ..Commit::default()

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Store;
-use super::audit::{NewEntry, read_json};
+use super::audit::{Decision, NewEntry, read_json};
 use super::connection::{ROWS_PER_STATEMENT, on, queries, statements};
 use super::cursor::{Cut, Page};
 use super::evidence;
@@ -263,8 +263,12 @@ impl Store {
     /// [`StoreError::NotFound`], or [`StoreError::Invalid`] for a text that is too long.
     pub async fn change_alert(&self, id: &str, change: AlertChange, actor: &str) -> Result<Alert, StoreError> {
         change.validate()?;
-        let (id, actor) = (id.to_owned(), actor.to_owned());
-        self.write(move |database| on!(database, change(&id, &change, &actor))).await
+        let (id, actor, decision) = (id.to_owned(), actor.to_owned(), Decision::new());
+        self.write(move |database| {
+            decision.begin();
+            on!(database, change(&id, &change, &actor, &decision))
+        })
+        .await
     }
 }
 
@@ -343,11 +347,15 @@ queries! {
         id: &str,
         change: &AlertChange,
         actor: &str,
+        decision: &Decision,
     ) -> Result<Alert, StoreError> {
         db.transaction(|db| {
             // Takes the row's lock: two people who change different things of one alert must both be heard.
             diesel::update(alerts::table.find(id)).set(alerts::status.eq(alerts::status)).execute(db)?;
             let old = one(db, id)?;
+            if queries::audit::done(db, decision)?.is_some() {
+                return Ok(old);
+            }
             let mut new = old.clone();
             let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
             new.status = change.status.unwrap_or(old.status);
@@ -366,7 +374,15 @@ queries! {
                 ))
                 .execute(db)?;
             let (old, after) = (Some(audited(&old)), Some(audited(&new)));
-            let entry = NewEntry { actor, action: "alert.change", subject: id, old, new: after, ..NewEntry::default() };
+            let entry = NewEntry {
+                actor,
+                action: "alert.change",
+                subject: id,
+                old,
+                new: after,
+                decision: Some(decision.id()),
+                ..NewEntry::default()
+            };
             queries::audit::write(db, &entry)?;
             Ok(new)
         })

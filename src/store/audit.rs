@@ -1,6 +1,6 @@
 //! Who changed what, when and why.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Store;
 use super::connection::{on, queries};
@@ -20,9 +20,12 @@ pub(super) struct NewEntry<'a> {
     pub(super) old: Option<serde_json::Value>,
     pub(super) new: Option<serde_json::Value>,
     pub(super) reason: Option<&'a str>,
+    /// Of a [`Decision`], its id.
+    pub(super) decision: Option<&'a str>,
 }
 
-#[derive(diesel::Queryable)]
+#[derive(diesel::Queryable, diesel::Selectable)]
+#[diesel(table_name = audit)]
 struct Row {
     id: i64,
     at: i64,
@@ -59,29 +62,33 @@ impl Row {
     }
 }
 
-/// When the first try of a decision was made. A try that comes later follows one whose outcome is not known, since the connection
-/// broke: it may have been done.
-#[derive(Debug, Default)]
-pub(super) struct FirstTry(Mutex<Option<Timestamp>>);
+/// One decision of a person, however often it is tried. A try that follows another one follows one whose outcome may not be known,
+/// since the connection broke: what it wrote is found by the decision's id, and by nothing else. Actors are no help: without tokens
+/// everybody is `local`.
+#[derive(Debug)]
+pub(super) struct Decision {
+    id: String,
+    tries: AtomicU32,
+}
 
-/// What MySQL and MariaDB say of a transaction that lost a deadlock or a lock: it was rolled back, so its outcome is known.
-const ROLLED_BACK: &str = "try restarting transaction";
-
-impl FirstTry {
-    /// Notes the first try; when that was, if this is another one.
-    pub(super) fn before(&self) -> Option<Timestamp> {
-        let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = *first;
-        first.get_or_insert_with(Timestamp::now);
-        known
+impl Decision {
+    /// A decision that nobody has tried yet.
+    pub(super) fn new() -> Self {
+        Self { id: format!("{:032x}", rand::random::<u128>()), tries: AtomicU32::new(0) }
     }
 
-    /// Forgets a try of which it is known that nothing came.
-    pub(super) fn ended<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        if result.as_ref().is_err_and(|error| error.to_string().contains(ROLLED_BACK)) {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
-        result
+    /// Its id, for [`NewEntry`].
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Notes a try.
+    pub(super) fn begin(&self) {
+        self.tries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_tried_again(&self) -> bool {
+        self.tries.load(Ordering::Relaxed) > 1
     }
 }
 
@@ -119,7 +126,8 @@ queries! {
         plugin: Option<&str>,
         cut: &Cut<i64>,
     ) -> Result<Page<AuditEntry>, StoreError> {
-        let mut query = audit::table.into_boxed().order(audit::id.desc()).limit(cut.rows());
+        let mut query =
+            audit::table.select(Row::as_select()).order(audit::id.desc()).limit(cut.rows()).into_boxed();
         if let Some(name) = plugin {
             query = query
                 .filter(audit::subject.eq(name))
@@ -133,19 +141,14 @@ queries! {
         Ok(cut.page(entries, |entry| entry.id))
     }
 
-    /// The newest entry of this actor about such an action, if it was made since then: what a try whose outcome was not known has
-    /// done.
-    pub(in crate::store) fn done_since(
-        db: &mut Db,
-        actor: &str,
-        action: &str,
-        since: Timestamp,
-    ) -> Result<Option<AuditEntry>, StoreError> {
-        let row: Option<Row> = audit::table
-            .filter(audit::actor.eq(actor).and(audit::action.eq(action)).and(audit::at.ge(since.as_millis())))
-            .order(audit::id.desc())
-            .first(db)
-            .optional()?;
+    /// What an earlier try of this decision has written, if this is another try and the earlier one was done. The earlier one may still
+    /// be at it: look behind a lock that both need.
+    pub(in crate::store) fn done(db: &mut Db, decision: &Decision) -> Result<Option<AuditEntry>, StoreError> {
+        if !decision.is_tried_again() {
+            return Ok(None);
+        }
+        let row: Option<Row> =
+            audit::table.filter(audit::decision.eq(decision.id())).select(Row::as_select()).first(db).optional()?;
         row.map(Row::into_entry).transpose()
     }
 
@@ -163,6 +166,7 @@ queries! {
                     audit::old_value.eq(entry.old.as_ref().map(ToString::to_string)),
                     audit::new_value.eq(entry.new.as_ref().map(ToString::to_string)),
                     audit::reason.eq(entry.reason),
+                    audit::decision.eq(entry.decision),
                 ),
             ))
             .execute(db)?;

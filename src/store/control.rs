@@ -3,18 +3,16 @@
 use std::collections::HashMap;
 
 use super::Store;
-use super::audit::{FirstTry, NewEntry, read_json};
+use super::audit::{Decision, NewEntry, read_json};
 use super::connection::{on, queries};
 use super::external;
 use super::model::{ExternalRow, PluginRow, StoreError, WhileOff};
 use super::outbox::lane;
-use super::schema::{audit, documents, plugin_starts, plugins, settings_epoch};
+use super::schema::{documents, plugin_starts, plugins, settings_epoch};
 use crate::bus::NewRecord;
-use crate::time::Timestamp;
 
 /// Name of the only document there is.
 const STORES: &str = "stores";
-const STORES_CHANGE: &str = "stores.change";
 
 /// What a plugin is to be from now on.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,11 +103,10 @@ impl Store {
     ) -> Result<(i64, PluginRow), StoreError> {
         let (name, actor, reason) = (name.to_owned(), actor.to_owned(), reason.map(ToOwned::to_owned));
         let records = [control_record];
-        let first_try = FirstTry::default();
+        let decision = Decision::new();
         self.write(move |database| {
-            if first_try.before().is_some()
-                && let Some(done) = on!(database, stands(&name, expected_revision, &change, &actor))?
-            {
+            decision.begin();
+            if let Some(done) = on!(database, changed_before(&name, &decision))? {
                 return Ok(done);
             }
             let entry = NewEntry {
@@ -117,9 +114,16 @@ impl Store {
                 action: "plugin.change",
                 subject: &name,
                 reason: reason.as_deref(),
+                decision: Some(decision.id()),
                 ..NewEntry::default()
             };
-            first_try.ended(on!(database, change_plugin(expected_revision, &change, entry, &records)))
+            match on!(database, change_plugin(expected_revision, &change, entry, &records)) {
+                // An earlier try may have ended while this one waited for its locks.
+                Err(StoreError::Conflict) => {
+                    on!(database, changed_before(&name, &decision))?.ok_or(StoreError::Conflict)
+                }
+                changed => changed,
+            }
         })
         .await
     }
@@ -145,21 +149,26 @@ impl Store {
         reason: Option<&str>,
     ) -> Result<(i64, i64), StoreError> {
         let (actor, reason) = (actor.to_owned(), reason.map(ToOwned::to_owned));
-        let first_try = FirstTry::default();
+        let decision = Decision::new();
         self.write(move |database| {
-            if let Some(since) = first_try.before()
-                && let Some(done) = on!(database, stores_stand(expected_revision, &value, &actor, since))?
-            {
+            decision.begin();
+            if let Some(done) = on!(database, stores_changed_before(&decision))? {
                 return Ok(done);
             }
             let entry = NewEntry {
                 actor: &actor,
-                action: STORES_CHANGE,
+                action: "stores.change",
                 subject: STORES,
                 reason: reason.as_deref(),
+                decision: Some(decision.id()),
                 ..NewEntry::default()
             };
-            first_try.ended(on!(database, change_stores(expected_revision, &value, entry)))
+            match on!(database, change_stores(expected_revision, &value, entry)) {
+                Err(StoreError::Conflict) => {
+                    on!(database, stores_changed_before(&decision))?.ok_or(StoreError::Conflict)
+                }
+                changed => changed,
+            }
         })
         .await
     }
@@ -243,29 +252,14 @@ queries! {
         }
     }
 
-    /// True if a plugin stands as this change leaves it: then it was made, or somebody made the very same.
-    pub(in crate::store) fn stands(
+    /// The epoch of a change whose outcome had not been known, and the plugin as it is now, if the change was made.
+    pub(in crate::store) fn changed_before(
         db: &mut Db,
         name: &str,
-        expected_revision: i64,
-        change: &PluginChange,
-        actor: &str,
+        decision: &Decision,
     ) -> Result<Option<(i64, PluginRow)>, StoreError> {
-        let epoch = settings_epoch::table.find(1).select(settings_epoch::epoch).first(db)?;
-        let row = read_plugin(db, name)?;
-        let by: Option<String> = audit::table
-            .filter(audit::subject.eq(name).and(audit::revision.eq(row.revision)))
-            .order(audit::id.desc())
-            .select(audit::actor)
-            .first(db)
-            .optional()?;
-        let while_off = row.external.as_ref().map(|external| (external.while_off, external.skip_before));
-        let same = row.revision == expected_revision + 1
-            && while_off == change.while_off
-            && (row.active, &row.eligibility, &row.settings)
-                == (change.active, &change.eligibility, &change.settings)
-            && by.as_deref() == Some(actor);
-        Ok(same.then_some((epoch, row)))
+        let Some(done) = queries::audit::done(db, decision)? else { return Ok(None) };
+        Ok(Some((done.settings_epoch.unwrap_or_default(), read_plugin(db, name)?)))
     }
 
     pub(in crate::store) fn change_plugin(
@@ -324,22 +318,22 @@ queries! {
     pub(in crate::store) fn load_stores(db: &mut Db) -> Result<Option<(i64, serde_json::Value)>, StoreError> {
         let row: Option<(i64, String)> =
             documents::table.find(STORES).select((documents::revision, documents::value)).first(db).optional()?;
-        row.map(|(revision, value)| Ok((revision, read_json(&value)?))).transpose()
+        let Some((revision, value)) = row else { return Ok(None) };
+        let value = serde_json::from_str(&value).map_err(|error| {
+            StoreError::Misconfigured(format!(
+                "the stores document in the database (table documents, row '{STORES}') is no JSON: {error}. Correct its value, or delete \
+                 the row to begin with the stores of plugins.file"
+            ))
+        })?;
+        Ok(Some((revision, value)))
     }
 
-    /// Epoch and revision of this change of the stores, if it was made since then.
-    pub(in crate::store) fn stores_stand(
+    /// Epoch and revision of a change whose outcome had not been known, if it was made.
+    pub(in crate::store) fn stores_changed_before(
         db: &mut Db,
-        expected_revision: i64,
-        value: &serde_json::Value,
-        actor: &str,
-        since: Timestamp,
+        decision: &Decision,
     ) -> Result<Option<(i64, i64)>, StoreError> {
-        let done = queries::audit::done_since(db, actor, STORES_CHANGE, since)?;
-        let done = done.filter(|entry| entry.new.as_ref() == Some(value));
-        Ok(done
-            .and_then(|entry| entry.settings_epoch.zip(entry.revision))
-            .filter(|(_, revision)| *revision == expected_revision + 1))
+        Ok(queries::audit::done(db, decision)?.and_then(|done| done.settings_epoch.zip(done.revision)))
     }
 
     pub(in crate::store) fn change_stores(

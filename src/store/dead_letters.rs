@@ -4,7 +4,7 @@ mod row;
 
 use self::row::{NewRow, Row};
 use super::Store;
-use super::audit::{FirstTry, NewEntry};
+use super::audit::{Decision, NewEntry};
 use super::connection::{ROWS_PER_STATEMENT, on, queries, statements};
 use super::cursor::{Cut, Page};
 use super::model::{DeadLetter, DeadLetterStatus, StoreError};
@@ -119,14 +119,10 @@ impl Store {
     /// # Errors
     /// Only faults of the store.
     pub async fn discard(&self, selection: DeadLetterSelection, actor: &str) -> Result<usize, StoreError> {
-        let (actor, first_try) = (actor.to_owned(), FirstTry::default());
+        let (actor, decision) = (actor.to_owned(), Decision::new());
         self.write(move |database| {
-            if let Some(since) = first_try.before()
-                && let Some(count) = on!(database, decided_since(DISCARD, &actor, since))?
-            {
-                return Ok(count);
-            }
-            first_try.ended(on!(database, discard(&selection, &actor)))
+            decision.begin();
+            on!(database, discard(&selection, &actor, &decision))
         })
         .await
     }
@@ -167,14 +163,10 @@ impl Store {
         actor: &str,
         make: impl Fn(&DeadLetter) -> NewRecord + Send + 'static,
     ) -> Result<usize, StoreError> {
-        let (actor, first_try) = (actor.to_owned(), FirstTry::default());
+        let (actor, decision) = (actor.to_owned(), Decision::new());
         self.write(move |database| {
-            if let Some(since) = first_try.before()
-                && let Some(count) = on!(database, decided_since(REPLAY, &actor, since))?
-            {
-                return Ok(count);
-            }
-            first_try.ended(on!(database, replay(&selection, &actor, &make)))
+            decision.begin();
+            on!(database, replay(&selection, &actor, &make, &decision))
         })
         .await
     }
@@ -287,26 +279,25 @@ queries! {
         rows.into_iter().map(|row| Ok(row.into_stored()?.letter)).collect()
     }
 
-    /// As [`open_heads`]. Nobody else decides until the end of the transaction: what is found open here is still so when it
-    /// is written.
-    fn select(db: &mut Db, selection: &DeadLetterSelection) -> Result<Vec<Head>, StoreError> {
-        queries::outbox::hold(db, lane::DEAD_LETTERS)?;
-        open_heads(db, selection)
-    }
-
     pub(in crate::store) fn discard(
         db: &mut Db,
         selection: &DeadLetterSelection,
         actor: &str,
+        decision: &Decision,
     ) -> Result<usize, StoreError> {
         db.transaction(|db| {
-            let ids: Vec<_> = select(db, selection)?.into_iter().map(|head| head.id).collect();
+            // Nobody else decides until the end of the transaction: what is found open here is still so when it is written.
+            queries::outbox::hold(db, lane::DEAD_LETTERS)?;
+            if let Some(count) = decided_before(db, decision)? {
+                return Ok(count);
+            }
+            let ids: Vec<_> = open_heads(db, selection)?.into_iter().map(|head| head.id).collect();
             for chunk in ids.chunks(ROWS_PER_STATEMENT) {
                 diesel::update(dead_letters::table.filter(dead_letters::id.eq_any(chunk)))
                     .set(dead_letters::status.eq(DeadLetterStatus::Discarded.as_str()))
                     .execute(db)?;
             }
-            decided(db, DISCARD, actor, &ids)
+            decided(db, (DISCARD, decision), actor, &ids)
         })
     }
 
@@ -315,9 +306,15 @@ queries! {
         selection: &DeadLetterSelection,
         actor: &str,
         make: &impl Fn(&DeadLetter) -> NewRecord,
+        decision: &Decision,
     ) -> Result<usize, StoreError> {
         db.transaction(|db| {
-            let mut heads = select(db, selection)?;
+            // Nobody else decides until the end of the transaction: what is found open here is still so when it is written.
+            queries::outbox::hold(db, lane::DEAD_LETTERS)?;
+            if let Some(count) = decided_before(db, decision)? {
+                return Ok(count);
+            }
+            let mut heads = open_heads(db, selection)?;
             let mut bytes = 0;
             heads.truncate(heads.iter().take_while(|head| {
                 let fits = bytes < REPLAY_BYTES_MAX;
@@ -335,7 +332,7 @@ queries! {
                 let letters = letters(db, &ids)?;
                 queue_again(db, &letters, make)?;
             }
-            decided(db, REPLAY, actor, &ids)
+            decided(db, (REPLAY, decision), actor, &ids)
         })
     }
 
@@ -373,26 +370,24 @@ queries! {
         queries::outbox::append(db, lane::DEAD_LETTERS, &records)
     }
 
-    fn decided(db: &mut Db, action: &str, actor: &str, ids: &[String]) -> Result<usize, StoreError> {
+    fn decided(
+        db: &mut Db,
+        (action, decision): (&str, &Decision),
+        actor: &str,
+        ids: &[String],
+    ) -> Result<usize, StoreError> {
         if !ids.is_empty() {
             let (subject, new) = audited(ids);
-            queries::audit::write(
-                db,
-                &NewEntry { actor, action, subject: &subject, new: Some(new), ..NewEntry::default() },
-            )?;
+            let (new, decision) = (Some(new), Some(decision.id()));
+            let entry = NewEntry { actor, action, subject: &subject, new, decision, ..NewEntry::default() };
+            queries::audit::write(db, &entry)?;
         }
         Ok(ids.len())
     }
 
-    /// On how many letters this actor has decided in this way since then, if a decision was made.
-    pub(in crate::store) fn decided_since(
-        db: &mut Db,
-        action: &str,
-        actor: &str,
-        since: Timestamp,
-    ) -> Result<Option<usize>, StoreError> {
-        let done = queries::audit::done_since(db, actor, action, since)?;
-        let count = done.and_then(|entry| entry.new?["count"].as_u64());
+    /// On how many letters an earlier try of this decision has decided, if it did.
+    fn decided_before(db: &mut Db, decision: &Decision) -> Result<Option<usize>, StoreError> {
+        let count = queries::audit::done(db, decision)?.and_then(|entry| entry.new?["count"].as_u64());
         Ok(count.and_then(|count| usize::try_from(count).ok()))
     }
 

@@ -332,7 +332,7 @@ pub struct AuditEntry {
     /// Who: the token's name, or `local` without tokens.
     pub actor: String,
     /// What was done: `plugin.change`, `stores.change`, `deadletter.replay`, `deadletter.discard`, `alert.change`, `plugin.defaults`, `plugin.manifest`, `plugin.withdraw`,
-    /// `session.begin`, `session.end`, `login.failed`.
+    /// `session.begin`, `session.end`, `login.failed`, `order.resend`, `orders.restore`.
     pub action: String,
     /// To what, for instance the plugin's name.
     pub subject: String,

@@ -191,6 +191,7 @@ diesel::table! {
         old_value -> Nullable<Text>,
         new_value -> Nullable<Text>,
         reason -> Nullable<Text>,
+        decision -> Nullable<Text>,
     }
 }
 

@@ -35,6 +35,22 @@ async fn a_second_process_on_the_same_data_is_refused_and_the_first_one_goes_on(
 }
 
 #[actix::test]
+async fn stores_that_cannot_be_read_are_named_and_none_is_guessed() {
+    let shop = Shop::new();
+    Process::start(&shop).stop_by("TERM");
+    for (value, words) in [
+        (r#"{"S001": {"timeZone": "Europe/Atlantis"}}"#, ["stores.S001.timeZone", "Europe/Atlantis"]),
+        (r#"{"S001": {"colour": "blue"}}"#, ["colour", "the version"]),
+        (r#"{"S001": "#, ["is no JSON", "documents"]),
+    ] {
+        shop.execute(&format!("UPDATE documents SET value = '{value}' WHERE name = 'stores'"));
+        refuses(&run(&mut command(&shop)), 2, &words);
+    }
+    shop.execute("DELETE FROM documents WHERE name = 'stores'");
+    assert_eq!(Process::start(&shop).get("/health/live").await.0, 200, "it begins with those of plugins.yaml");
+}
+
+#[actix::test]
 async fn a_port_that_is_taken_is_named() {
     let shop = Shop::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -4,14 +4,10 @@ use super::timeline::NewTimelineRow;
 use super::{OrderDelivery, OrderStatus, TimelineKind};
 use crate::plugins::order_delivery;
 use crate::store::Store;
-use crate::store::audit::{FirstTry, NewEntry};
+use crate::store::audit::{Decision, NewEntry};
 use crate::store::connection::{ROWS_PER_STATEMENT, on, queries};
 use crate::store::model::{DeadLetterStatus, StoreError};
 use crate::store::schema::{dead_letters, order_deliveries, order_timeline, orders};
-use crate::time::Timestamp;
-
-/// What the audit calls it.
-const RESEND: &str = "order.resend";
 
 #[derive(diesel::Insertable)]
 #[diesel(table_name = order_deliveries)]
@@ -38,13 +34,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`] if there is no such order.
     pub async fn resend_order(&self, id: &str, actor: &str) -> Result<bool, StoreError> {
-        let (id, actor, first_try) = (id.to_owned(), actor.to_owned(), FirstTry::default());
+        let (id, actor, decision) = (id.to_owned(), actor.to_owned(), Decision::new());
         self.write(move |database| {
-            let done = match first_try.before() {
-                Some(since) => on!(database, resent_since(&id, &actor, since))?,
-                None => false,
-            };
-            if done { Ok(true) } else { first_try.ended(on!(database, resend_one(&id, &actor))) }
+            decision.begin();
+            on!(database, resend_one(&id, &actor, &decision))
         })
         .await
     }
@@ -78,22 +71,25 @@ queries! {
         Ok(())
     }
 
-    pub(in crate::store) fn resent_since(
+    pub(in crate::store) fn resend_one(
         db: &mut Db,
         id: &str,
         actor: &str,
-        since: Timestamp,
+        decision: &Decision,
     ) -> Result<bool, StoreError> {
-        let done = queries::audit::done_since(db, actor, RESEND, since)?;
-        Ok(done.is_some_and(|entry| entry.subject == id))
-    }
-
-    pub(in crate::store) fn resend_one(db: &mut Db, id: &str, actor: &str) -> Result<bool, StoreError> {
         db.transaction(|db| {
-            orders::table.find(id).select(orders::id).first::<String>(db)?;
+            // Takes the row's lock: an earlier try of this decision has ended behind it.
+            let found = diesel::update(orders::table.find(id)).set(orders::status.eq(orders::status)).execute(db)?;
+            if found == 0 {
+                return Err(StoreError::NotFound);
+            }
+            if queries::audit::done(db, decision)?.is_some() {
+                return Ok(true);
+            }
             let resent = resend(db, id, actor)?;
             if resent {
-                let entry = NewEntry { actor, action: RESEND, subject: id, ..NewEntry::default() };
+                let decision = Some(decision.id());
+                let entry = NewEntry { actor, action: "order.resend", subject: id, decision, ..NewEntry::default() };
                 queries::audit::write(db, &entry)?;
             }
             Ok(resent)
@@ -103,7 +99,7 @@ queries! {
     /// A failed order is pending again and due at once; its open dead letter counts as replayed. False, and nothing
     /// happens, if it has not failed.
     pub(in crate::store) fn resend(db: &mut Db, id: &str, actor: &str) -> Result<bool, StoreError> {
-        let now = Timestamp::now().as_millis();
+        let now = queries::leases::now(db)?;
         let changed = diesel::update(orders::table.find(id))
             .filter(orders::status.eq(OrderStatus::Failed.as_str()))
             .set(orders::status.eq(OrderStatus::Pending.as_str()))

@@ -3,7 +3,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -33,19 +35,33 @@ struct Between {
     /// The next COMMIT is the one.
     armed: Arc<AtomicBool>,
     cuts: Arc<AtomicUsize>,
+    /// What somebody else does after the connection broke and before the next one is open.
+    meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl Between {
     /// A store that reaches the database of a fixture only through this.
     async fn store(fixture: &Fixture, cut: Cut) -> (Self, Store) {
         let (begin, place) = fixture.url.rsplit_once('@').unwrap();
         let (server, name) = place.split_once('/').unwrap();
-        let between = Self { server: server.to_owned(), cut, armed: Arc::default(), cuts: Arc::default() };
+        let between = Self {
+            server: server.to_owned(),
+            cut,
+            armed: Arc::default(),
+            cuts: Arc::default(),
+            meanwhile: Arc::default(),
+        };
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let serving = between.clone();
         std::thread::spawn(move || {
             for client in listener.incoming() {
+                let was_cut = serving.cuts.load(Ordering::SeqCst) > 0;
+                if let Some(work) = serving.meanwhile.lock().unwrap().take_if(|_| was_cut) {
+                    work();
+                }
                 serving.clone().serve(client.unwrap());
             }
         });
@@ -194,6 +210,54 @@ async fn what_people_decide_is_decided_once_and_nobody_is_told_of_a_conflict_wit
 }
 
 #[tokio::test]
+async fn what_somebody_else_of_the_same_name_decides_meanwhile_is_not_taken_for_ones_own() {
+    let letters = |ids: &[&str]| DeadLetterSelection::Ids(ids.iter().map(ToString::to_string).collect());
+    for (fixture, between, store) in both().await {
+        let mut commit = taken(&store, 10).await;
+        commit.dead_letters = ["a", "b", "c"].iter().zip(1..).map(|(id, at)| dead_letter(id, at)).collect();
+        commit_now(&store, commit).await;
+        let other = fixture.store.clone();
+        *between.meanwhile.lock().unwrap() = Some(Box::new(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            assert_eq!(runtime.block_on(other.discard(letters(&["b", "c"]), "local")).unwrap(), 2);
+        }));
+        assert_eq!(
+            between.broken(store.discard(letters(&["a"]), "local")).await.unwrap(),
+            1,
+            "its own, not the other's"
+        );
+        assert_eq!(store.dead_letter("a").await.unwrap().letter.status, DeadLetterStatus::Discarded);
+        assert_eq!(fixture.store.audit(None, 9).await.unwrap().items.len(), 2, "each decision once");
+
+        hand_over(&store, &["o1", "o2"]).await;
+        let fail = |one: Settled| {
+            let error = "no".to_owned();
+            Settled { settlement: Settlement::Failed { reason: "refused", error }, ..one }
+        };
+        let failed = claimed_ids(&store, claim(9, 1)).await.into_iter().map(fail).collect();
+        store.order_turn(Arc::new(failed), None).await.unwrap();
+        let other = fixture.store.clone();
+        *between.meanwhile.lock().unwrap() = Some(Box::new(move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            assert!(runtime.block_on(other.resend_order("o2", "local")).unwrap());
+        }));
+        assert!(between.broken(store.resend_order("o1", "local")).await.unwrap());
+        assert_eq!(claimed_ids(&store, claim(9, 2)).await.len(), 2, "both are sent again");
+    }
+}
+
+#[tokio::test]
+async fn what_a_turn_has_claimed_it_gets_although_its_answer_was_lost() {
+    for (_fixture, between, store) in both().await {
+        hand_over(&store, &["o1", "o2", "o3"]).await;
+        let turn = between.broken(store.order_turn(Arc::default(), Some(claim(2, 7)))).await.unwrap();
+        assert_eq!(turn.claimed.len(), 2);
+        assert!(turn.claimed.iter().all(|one| one.order.attempts == 0), "no attempt was made");
+        assert_eq!(claimed_ids(&store, claim(9, 8)).await.len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn what_leaves_leaves_once() {
     for (_fixture, between, store) in both().await {
         let mut commit = taken(&store, 10).await;
@@ -210,7 +274,7 @@ async fn what_leaves_leaves_once() {
         let again = store.accept_orders(Arc::new(vec![new_order("o2", "k1", "f")]), Timestamp::MIN).await.unwrap();
         assert!(matches!(&again[0], Acceptance::Replayed { order_id, .. } if order_id == "o1"), "{again:?}");
         let now = Timestamp::now();
-        assert!(store.lease_order_publishing("me", now.plus_millis(60_000)).await.unwrap());
+        assert!(store.lease_order_publishing("me", Duration::from_mins(1)).await.unwrap());
         let batch = between.broken(store.next_order_batch("me", 9)).await.unwrap().expect("one waits");
         assert_eq!((batch.number, batch.orders.len()), (1, 1));
         between.broken(store.order_batch_published(1, now)).await.unwrap();

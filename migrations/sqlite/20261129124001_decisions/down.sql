@@ -1,0 +1,2 @@
+DROP INDEX audit_decision;
+ALTER TABLE audit DROP COLUMN decision;
