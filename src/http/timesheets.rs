@@ -16,6 +16,13 @@ use crate::time::Timestamp;
 /// Rows that one CSV file holds, at most.
 const CSV_ROWS_MAX: usize = 100_000;
 const CSV_PAGE: usize = 1000;
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// What a formula begins with, also in the wide and small forms that spreadsheets in Asia take for the same.
+const FORMULA_SIGNS: [char; 13] = [
+    '=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}', '\u{fe66}', '\u{fe62}', '\u{fe63}', '\u{fe6b}',
+    '\u{2212}',
+];
 
 /// A session on a time sheet.
 #[derive(Debug, Serialize, ToSchema)]
@@ -121,25 +128,27 @@ fn wants_csv(request: &HttpRequest) -> bool {
         ("terminalId" = Option<String>, Query, description = "At which terminal"),
         ("limit" = Option<u16>, Query, description = "Items of a page", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "`next` of the page before"),
+        ("bom" = Option<bool>, Query, description = "CSV begins with a byte-order mark, by which Excel knows it as UTF-8"),
     ),
     responses((status = 200, description = "A page of sessions, or CSV", content(
         (List<SessionView> = "application/json"), (String = "text/csv")
     )))
 )]
 pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, Problem> {
-    let known = ["from", "to", "employeeId", "storeId", "terminalId", "limit", "cursor"];
+    let known = ["from", "to", "employeeId", "storeId", "terminalId", "limit", "cursor", "bom"];
     let params = Params::read(&request, &known)?;
     let filter = read_filter(&params)?;
     let (limit, cursor) = (params.limit()?, params.long_text("cursor"));
+    let bom = params.parsed("bom", "must be true or false", |text| text.parse().ok())?.unwrap_or(false);
     if wants_csv(&request) {
-        return csv(&state, filter).await;
+        return csv(&state, filter, bom).await;
     }
     let page = state.store.sessions(filter, cursor, limit).await?;
     let items = page.items.into_iter().map(SessionView::from).collect();
     Ok(HttpResponse::Ok().json(List { items, next: page.next }))
 }
 
-async fn csv(state: &State, filter: SessionFilter) -> Result<HttpResponse, Problem> {
+async fn csv(state: &State, filter: SessionFilter, bom: bool) -> Result<HttpResponse, Problem> {
     let mut sessions = Vec::new();
     let mut cursor = None;
     loop {
@@ -150,15 +159,15 @@ async fn csv(state: &State, filter: SessionFilter) -> Result<HttpResponse, Probl
             break;
         }
     }
-    let text = write_csv(&sessions).map_err(|error| StoreError::Refused(error.to_string()))?;
+    let text = write_csv(&sessions, bom).map_err(|error| StoreError::Refused(error.to_string()))?;
     Ok(HttpResponse::Ok()
         .content_type("text/csv; charset=utf-8")
         .insert_header(("content-disposition", "attachment; filename=\"timesheets.csv\""))
         .body(text))
 }
 
-fn write_csv(sessions: &[TimeSheetSession]) -> Result<Vec<u8>, csv::Error> {
-    let mut out = csv::Writer::from_writer(Vec::new());
+fn write_csv(sessions: &[TimeSheetSession], bom: bool) -> Result<Vec<u8>, csv::Error> {
+    let mut out = csv::Writer::from_writer(if bom { BYTE_ORDER_MARK.to_vec() } else { Vec::new() });
     out.write_record([
         "id",
         "employeeId",
@@ -190,9 +199,16 @@ fn write_csv(sessions: &[TimeSheetSession]) -> Result<Vec<u8>, csv::Error> {
     out.into_inner().map_err(|error| csv::Error::from(error.into_error()))
 }
 
-/// Spreadsheets take a text that begins like a formula for one; ids come from terminals, so they get a quote in front.
+/// Spreadsheets take a text that begins like a formula for one, behind blanks and what nobody sees as well; ids come from terminals, so
+/// they get a quote in front.
 fn harmless(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() }
+    let unseen = |character: char| {
+        character.is_whitespace()
+            || character.is_control()
+            || matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let is_formula = text.trim_start_matches(unseen).starts_with(FORMULA_SIGNS);
+    if is_formula || text.starts_with(['\t', '\r', '\n']) { format!("'{text}") } else { text.to_owned() }
 }
 
 /// Totals over sessions.
@@ -238,7 +254,37 @@ mod tests {
     #[test]
     fn a_formula_in_an_id_stays_a_text() {
         assert_eq!(harmless("=HYPERLINK(1)"), "'=HYPERLINK(1)");
-        assert_eq!(harmless("E7"), "E7");
+        for formula in [
+            "+1",
+            "-1",
+            "@SUM(A1)",
+            "\u{ff1d}1+1",
+            "\u{ff0b}1",
+            "\u{ff0d}1",
+            "\u{ff20}x",
+            "\u{fe66}1",
+            "\u{2212}1",
+            "\t=1",
+            "\r=1",
+            "\n1",
+            " =1",
+            "\u{feff}=1",
+            "\u{200b}+1",
+            "\u{3000}\u{ff1d}1",
+            "\t",
+        ] {
+            assert_eq!(harmless(formula), format!("'{formula}"));
+        }
+        for text in ["E7", "", "7-1", "a=b", "Kasse 1", "\u{fc}"] {
+            assert_eq!(harmless(text), text);
+        }
+    }
+
+    #[test]
+    fn csv_begins_with_a_byte_order_mark_on_request() {
+        let text = |bom| String::from_utf8(write_csv(&[], bom).unwrap()).unwrap();
+        assert!(text(true).starts_with("\u{feff}id,employeeId,"));
+        assert!(text(false).starts_with("id,employeeId,"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Orders from the till to the third party: whatever fails between, each arrives once and ends where a person can see it.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
 use tillstream::bus::Topic;
 use tillstream::delivery::stub_orders::{Behaviour, StubOrders};
@@ -227,6 +228,47 @@ async fn while_the_look_up_fails_nothing_is_sent() {
     have_ended(&open, 1, 0).await;
     assert_eq!(state.posts.load(Ordering::Relaxed), 2);
     open.stop().await;
+    handle.stop(false).await;
+}
+
+/// A third party that takes an order, loses its answer, and answers 409 from then on.
+async fn says_exists(keys: web::Data<Mutex<BTreeSet<String>>>, request: HttpRequest) -> HttpResponse {
+    let key = request.headers().get("idempotency-key").expect("a key").to_str().expect("a text").to_owned();
+    if keys.lock().expect("no panic").insert(key) {
+        std::future::pending::<()>().await;
+    }
+    HttpResponse::Conflict().json(json!({"error": "order exists already"}))
+}
+
+#[actix::test]
+async fn an_order_whose_answer_was_lost_is_delivered_when_the_third_party_says_that_it_exists() {
+    let keys = web::Data::new(Mutex::new(BTreeSet::new()));
+    let of_server = keys.clone();
+    let app = move || App::new().app_data(of_server.clone()).route("/orders", web::post().to(says_exists));
+    let server = HttpServer::new(app).workers(1).bind(("127.0.0.1", 0)).expect("a free port");
+    let url = format!("http://{}/orders", server.addrs()[0]);
+    let server = server.run();
+    let handle = server.handle();
+    actix::spawn(server);
+    let shop = Shop::new().with_orders(&url);
+    let open = shop.open().await;
+    let settings = json!({"timeoutMs": 300, "attempts": 3, "existsStatuses": [409]});
+    open.change("order-delivery", json!({"settings": settings})).await;
+    let id = post_all(&open, 1).await.remove(0);
+    have_ended(&open, 1, 0).await;
+    assert_eq!(show(&open, &id).await["attempts"], 2);
+
+    // Not its first attempt: whoever sent it then, it was not this shop.
+    let foreign = Shop::new().with_orders(&url);
+    let other = foreign.open().await;
+    other.change("order-delivery", json!({"active": false, "settings": settings})).await;
+    let id = post_all(&other, 1).await.remove(0);
+    keys.lock().expect("no panic").insert(format!("\"{id}\""));
+    other.change("order-delivery", json!({"active": true})).await;
+    have_ended(&other, 0, 1).await;
+    assert!(show(&other, &id).await["lastError"].as_str().expect("an error").starts_with("status 409"));
+    open.stop().await;
+    other.stop().await;
     handle.stop(false).await;
 }
 

@@ -32,7 +32,7 @@ impl Answer {
         } else if error.is_connect() {
             (Outcome::Unreachable, "unreachable: no connection")
         } else {
-            (Outcome::Unreachable, "unreachable: the connection broke before the answer was complete")
+            (Outcome::Broken, "unreachable: the connection broke before the answer was complete")
         };
         Self { outcome, status: None, error: text.to_owned() }
     }
