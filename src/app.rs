@@ -35,6 +35,8 @@ use crate::status::Status;
 use crate::store::model::StoreError;
 use crate::store::{Store, StoreOptions};
 
+/// How long a dispatcher of orders may take to settle what is answered, and to give up the rest.
+const ORDERS_STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// A record is about this long; batches are bounded in bytes on the bus.
 const RECORD_BYTES: usize = 512;
 /// How long ingress and relay may take to finish on shutdown; the whole of it is to end within 10 s.
@@ -124,6 +126,7 @@ pub struct App {
     stop: watch::Sender<bool>,
     caught_up: watch::Receiver<bool>,
     ingress_gone: watch::Receiver<bool>,
+    orders_drained: watch::Receiver<bool>,
     span: watch::Receiver<Option<(Instant, Instant)>>,
 }
 
@@ -156,7 +159,8 @@ impl App {
         } else {
             public_feed.clone()
         };
-        let control = Control::start(store.clone(), feed.clone(), Arc::clone(&status), &defaults).await?;
+        let control = Control::start(store.clone(), feed.clone(), Arc::clone(&status), &defaults).await;
+        let control = control.map_err(not_for_us)?;
         control.follow(Arc::clone(&bus));
         control.ensure_inputs(&*bus).await;
 
@@ -189,9 +193,10 @@ impl App {
         // Without a server nobody reads the feed.
         let feed_shown = (!options.until_caught_up).then_some(&public_feed);
         services::start(&supervisor, &parts, &identity, &processes, feed_shown, &config);
-        orders::start(&supervisor, &parts, &config, &signals);
-
         let (stop, stopping) = watch::channel(false);
+        let orders = orders::Orders { signals: &signals, owner: &identity.id, stopping: &stopping };
+        let orders_drained = orders.start(&supervisor, &parts, &config);
+
         let (caught_up, is_caught_up) = watch::channel(false);
         let (span, span_seen) = watch::channel(None);
         let (gone, ingress_gone) = watch::channel(!parts.roles.contains(&Role::Processor));
@@ -236,6 +241,7 @@ impl App {
             stop,
             caught_up: is_caught_up,
             ingress_gone,
+            orders_drained,
             span: span_seen,
         })
     }
@@ -276,10 +282,18 @@ impl App {
                 );
             }
         };
-        tokio::join!(http, ingress);
+        let orders = async {
+            let drained = self.orders_drained.wait_for(|drained| *drained);
+            if tokio::time::timeout(ORDERS_STOP_TIMEOUT, drained).await.is_err() {
+                tracing::info!("stopped while orders were being sent; their claims run out by themselves");
+            }
+        };
+        tokio::join!(http, ingress, orders);
         self.empty_outbox(STOP_TIMEOUT.saturating_sub(begun.elapsed())).await;
         // Services use the store, so they end before it does.
         let _ = self.supervisor.send(StopAll).await;
+        // Whoever publishes orders next need not wait for the lease.
+        let _ = self.store.release_order_publishing(self.processes.id()).await;
         self.processes.leave().await;
         self.store.close().await;
     }

@@ -132,7 +132,7 @@ async fn orders_page_from_the_newest_to_the_oldest_without_loss() {
 /// Takes the order through to a failure, as publisher, consumer and dispatcher would.
 async fn fail(client: &Client, id: &str) {
     let store = &client.store;
-    store.lease_order_publishing("me", Timestamp::now().plus_millis(10_000)).await.expect("the store answers");
+    store.lease_order_publishing("me", std::time::Duration::from_secs(10)).await.expect("the store answers");
     let batch = store.next_order_batch("me", 10).await.expect("the store answers").expect("it waits");
     store.order_batch_published(batch.number, Timestamp::now()).await.expect("the store answers");
     let delivery = OrderDelivery { order_id: id.to_owned(), partition: 1, offset: 7, published_at: Timestamp::now() };

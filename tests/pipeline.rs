@@ -26,6 +26,8 @@ mod external_vectors;
 #[path = "pipeline/files.rs"]
 mod files;
 mod oracle;
+#[path = "pipeline/order_handover.rs"]
+mod order_handover;
 #[path = "pipeline/order_restore.rs"]
 mod order_restore;
 #[path = "pipeline/order_storm.rs"]

@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use crate::store::{Lease, LeaseRequest, Store, StoreError};
 
 /// How long a lease holds without being renewed: this long nobody delivers what a killed process had taken.
-const HOLD: Duration = Duration::from_secs(4);
+const HOLD: Duration = Duration::from_secs(2);
 /// How often leases are renewed.
-const RENEW: Duration = Duration::from_secs(1);
+const RENEW: Duration = Duration::from_millis(500);
 /// A holder that could not renew for so long does nothing more: others may have taken over.
-const TRUST: Duration = Duration::from_secs(3);
+const TRUST: Duration = Duration::from_millis(1500);
 /// How soon a name that somebody else had is asked for again.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 /// What nobody has taken for so long is taken even by one that has its share already.
-const NEGLECTED: Duration = Duration::from_secs(2);
+const NEGLECTED: Duration = Duration::from_millis(500);
 
 /// One process's share of the names below a prefix.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use super::Store;
 use super::connection::{on, queries};
 use super::model::StoreError;
 use super::schema::leases;
+use crate::time::Timestamp;
 
 /// A lease that has not run out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,11 @@ queries! {
     pub(in crate::store) fn now(db: &mut Db) -> QueryResult<i64> {
         let now: Now = diesel::sql_query(dialect::SELECT_NOW).get_result(db)?;
         Ok(now.now)
+    }
+
+    /// As [`now`].
+    pub(in crate::store) fn timestamp(db: &mut Db) -> QueryResult<Timestamp> {
+        Ok(Timestamp::from_millis(now(db)?))
     }
 
     pub(in crate::store) fn lease(db: &mut Db, request: &LeaseRequest) -> Result<Vec<Lease>, StoreError> {

@@ -12,6 +12,8 @@ mod third_party;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::bus::{Bus, BusError, Topic, TopicPartition};
 use crate::config::RemoteUrl;
 use crate::control::Control;
@@ -47,6 +49,12 @@ pub struct OrderContext {
     pub url: Option<RemoteUrl>,
     /// `orders.lookup`.
     pub lookup: bool,
+    /// Which process this is among those that share the work.
+    pub owner: String,
+    /// True once the process stops.
+    pub stopping: watch::Receiver<bool>,
+    /// Told once the dispatcher has settled or given up all that it had claimed.
+    pub drained: Arc<watch::Sender<bool>>,
 }
 
 impl OrderContext {

@@ -22,9 +22,9 @@ use crate::time::Timestamp;
 /// Orders in one batch.
 const BATCH_MAX: usize = 1000;
 /// How long a publisher that is no longer heard of keeps the others waiting.
-const LEASE_MS: i64 = 5_000;
+const LEASE: Duration = Duration::from_secs(2);
 /// How often the lease is renewed.
-const RENEW: Duration = Duration::from_secs(1);
+const RENEW: Duration = Duration::from_millis(500);
 /// How long an order that the bus refuses rests before it is tried again.
 const PARKED: Duration = Duration::from_mins(1);
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(5) };
@@ -50,8 +50,7 @@ impl Publisher {
     #[must_use]
     pub fn new(context: OrderContext) -> Self {
         // A process that is alone with its bus need not wait for the lease of the one before it.
-        let owner =
-            if context.bus.is_shared() { format!("{:032x}", rand::random::<u128>()) } else { "alone".to_owned() };
+        let owner = if context.bus.is_shared() { context.owner.clone() } else { "alone".to_owned() };
         Self { context, owner }
     }
 
@@ -91,9 +90,8 @@ impl Publisher {
             tokio::select! {
                 result = &mut pass => return result,
                 () = tokio::time::sleep(RENEW), if holds_lease => {
-                    let until = Timestamp::now().plus_millis(LEASE_MS);
                     // Should it be lost, the store gives no further batch.
-                    let _ = self.context.store.lease_order_publishing(&self.owner, until).await;
+                    let _ = self.context.store.lease_order_publishing(&self.owner, LEASE).await;
                 }
             }
         }
@@ -107,7 +105,7 @@ impl Publisher {
         }
         if known.leased_at.is_none_or(|at| at.elapsed() > RENEW) {
             let asked = Instant::now();
-            if !store.lease_order_publishing(&self.owner, Timestamp::now().plus_millis(LEASE_MS)).await? {
+            if !store.lease_order_publishing(&self.owner, LEASE).await? {
                 *known = Knowledge { lane: std::mem::take(&mut known.lane), ..Knowledge::default() };
                 return Ok(false);
             }
@@ -120,7 +118,17 @@ impl Publisher {
         let position = match known.position {
             Some(position) => position,
             // Also takes the lane away from whoever had it before, and waits for what that one had begun.
-            None => self.context.bus.lane_position(known.lane.clone()).await?.unwrap_or(0),
+            None => {
+                let position = self.context.bus.lane_position(known.lane.clone()).await?.unwrap_or(0);
+                if store.order_batches_follow(&self.owner, position).await? {
+                    tracing::error!(
+                        position,
+                        "the store was set back behind the bus; new batches of orders go on behind what the bus has. See Backup and \
+                         restore in docs/operations.md for what else to do"
+                    );
+                }
+                position
+            }
         };
         known.position = Some(position);
         self.retry_parked(known).await?;
@@ -161,8 +169,7 @@ impl Publisher {
         if known.parked_looked_at.is_some_and(|at| at.elapsed() < PARKED) {
             return Ok(());
         }
-        let millis = i64::try_from(PARKED.as_millis()).expect("a minute");
-        self.context.store.retry_parked_orders(Timestamp::now().plus_millis(-millis)).await?;
+        self.context.store.retry_parked_orders(PARKED).await?;
         known.parked_looked_at = Some(Instant::now());
         Ok(())
     }

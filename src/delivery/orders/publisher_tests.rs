@@ -41,6 +41,9 @@ impl Scene {
             outbox: Arc::default(),
             url: None,
             lookup: false,
+            owner: "process".to_owned(),
+            stopping: tokio::sync::watch::channel(false).1,
+            drained: Arc::new(tokio::sync::watch::channel(false).0),
         };
         Self { directory, context, bus, accepted: Vec::new() }
     }
@@ -134,13 +137,14 @@ async fn faults_of_the_bus_and_publishers_that_die_publish_each_order_once() {
 async fn of_two_publishers_one_holds_the_lease_and_the_other_is_given_no_batch() {
     let mut scene = Scene::new().await;
     let store = scene.context.store.clone();
-    let in_a_minute = Timestamp::now().plus_millis(60_000);
-    assert!(store.lease_order_publishing("one", in_a_minute).await.unwrap());
-    assert!(!store.lease_order_publishing("two", in_a_minute).await.unwrap());
-    assert!(store.lease_order_publishing("one", Timestamp::now().plus_millis(-1)).await.unwrap(), "it may renew");
+    let minute = Duration::from_mins(1);
+    assert!(store.lease_order_publishing("one", minute).await.unwrap());
+    assert!(!store.lease_order_publishing("two", minute).await.unwrap());
+    assert!(store.lease_order_publishing("one", Duration::ZERO).await.unwrap(), "it may renew");
     scene.accept(2, "bread").await;
     let batch = store.next_order_batch("one", 10).await.unwrap().expect("two orders wait");
-    assert!(store.lease_order_publishing("two", in_a_minute).await.unwrap(), "the lease has run out");
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert!(store.lease_order_publishing("two", minute).await.unwrap(), "the lease has run out");
     assert!(matches!(store.next_order_batch("one", 10).await, Err(StoreError::Conflict)));
     let same = store.next_order_batch("two", 10).await.unwrap().expect("the batch that was begun");
     assert_eq!(same, batch, "a number stands for the same orders whoever sends them");
@@ -160,7 +164,7 @@ async fn an_order_that_the_bus_refuses_is_parked_and_the_others_go_on() {
     assert_eq!((stats.unpublished, stats.parked), (1, 1));
     let parked = scene.context.store.order(&refused).await.unwrap().parked.expect("it says why");
     assert!(parked.contains("larger"), "{parked}");
-    assert_eq!(scene.context.store.retry_parked_orders(Timestamp::now().plus_millis(1)).await.unwrap(), 1);
+    assert_eq!(scene.context.store.retry_parked_orders(Duration::ZERO).await.unwrap(), 1);
     assert_eq!(scene.context.store.order_stats().await.unwrap().parked, 0);
 }
 

@@ -1,10 +1,11 @@
 //! Claims: which orders a dispatcher may send now.
 //!
-//! A claim is a lease: it moves the order's next attempt to the lease's end, so what a dispatcher that died had claimed is
-//! due again by itself. Only one turn at a time claims, whatever the number of dispatchers: it holds the row of the rate
+//! A claim is a lease by the database's clock: it moves the order's next attempt to the lease's end, which its dispatcher moves on while
+//! it is at work. So what a dispatcher that died had claimed is due again by itself, soon. Only one turn at a time claims, whatever the number of dispatchers: it holds the row of the rate
 //! that they share.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::read::OrderRow;
 use super::settle::allowance;
@@ -40,8 +41,30 @@ impl Store {
     /// # Errors
     /// Only faults of the store.
     pub async fn release_order_claims(&self) -> Result<usize, StoreError> {
-        self.write_repeatable(|database| on!(database, release_claims(Timestamp::now()))).await
+        self.write_repeatable(|database| on!(database, release_claims())).await
     }
+
+    /// A dispatcher is still at work on these orders, under these claims: nobody else gets them for `hold_ms`.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn renew_order_claims(&self, held: Vec<(String, i64)>, hold_ms: i64) -> Result<(), StoreError> {
+        self.write_repeatable(move |database| on!(database, due_in(&held, hold_ms))).await
+    }
+
+    /// A dispatcher gives up these orders, which it has under these claims. They are due at once; whether its attempts arrived
+    /// is not known.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn give_up_order_claims(&self, held: Vec<(String, i64)>) -> Result<(), StoreError> {
+        self.write_repeatable(move |database| on!(database, due_in(&held, 0))).await
+    }
+}
+
+/// How long it is until then.
+fn until(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::from_millis(u64::try_from(then.millis_since(now)).unwrap_or(0))
 }
 
 queries! {
@@ -55,7 +78,7 @@ queries! {
             .first(db)?;
         let Some(due_from) = due_from else { return Ok(Turn::default()) };
         if due_from > now.as_millis() {
-            return Ok(Turn { next_due: Some(Timestamp::from_millis(due_from)), ..Turn::default() });
+            return Ok(Turn { next_due_in: Some(until(Timestamp::from_millis(due_from), now)), ..Turn::default() });
         }
         let now_micros = now.as_millis().saturating_mul(1000);
         // Takes the row's lock before anything is looked at: one turn at a time claims.
@@ -65,7 +88,7 @@ queries! {
         let used_until: i64 = order_dispatch::table.find(ROW).select(order_dispatch::used_until).first(db)?;
         let allowance = allowance(request, now_micros, used_until);
         if allowance.orders == 0 {
-            return Ok(Turn { rate_free_at: Some(allowance.free_at), ..Turn::default() });
+            return Ok(Turn { rate_free_in: Some(until(allowance.free_at, now)), ..Turn::default() });
         }
         let rows: Vec<DeliveryRow> = order_deliveries::table
             .filter(order_deliveries::next_attempt_at.le(now.as_millis()))
@@ -119,8 +142,6 @@ queries! {
         now: Timestamp,
     ) -> Result<Turn, StoreError> {
         note_lost(db, &mut rows, now)?;
-        let mut by_id: HashMap<String, (StoredOrder, bool)> = HashMap::new();
-        let mut unreadable = Vec::new();
         for chunk in rows.chunks(ROWS_PER_STATEMENT) {
             let ids: Vec<&str> = chunk.iter().map(|row| row.order_id.as_str()).collect();
             diesel::update(order_deliveries::table.filter(order_deliveries::order_id.eq_any(&ids)))
@@ -129,6 +150,36 @@ queries! {
                     order_deliveries::next_attempt_at.eq(now.as_millis().saturating_add(request.lease_ms)),
                 ))
                 .execute(db)?;
+        }
+        with_orders(db, rows, now)
+    }
+
+    /// What an earlier try of a turn has claimed.
+    pub(in crate::store) fn claimed_before(
+        db: &mut Db,
+        request: ClaimRequest,
+        now: Timestamp,
+    ) -> Result<Turn, StoreError> {
+        let rows: Vec<DeliveryRow> = order_deliveries::table
+            .filter(order_deliveries::claim.eq(request.claim))
+            .select((
+                order_deliveries::order_id,
+                order_deliveries::partition,
+                order_deliveries::offset,
+                order_deliveries::published_at,
+                order_deliveries::attempts,
+                order_deliveries::counted,
+                order_deliveries::claim,
+            ))
+            .load(db)?;
+        with_orders(db, rows, now)
+    }
+
+    fn with_orders(db: &mut Db, rows: Vec<DeliveryRow>, now: Timestamp) -> Result<Turn, StoreError> {
+        let mut by_id: HashMap<String, (StoredOrder, bool)> = HashMap::new();
+        let mut unreadable = Vec::new();
+        for chunk in rows.chunks(ROWS_PER_STATEMENT) {
+            let ids: Vec<&str> = chunk.iter().map(|row| row.order_id.as_str()).collect();
             let found: Vec<OrderRow> = orders::table.filter(orders::id.eq_any(&ids)).load(db)?;
             for row in found {
                 let (id, may_have_arrived) = (row.id().to_owned(), row.may_have_arrived);
@@ -178,7 +229,22 @@ queries! {
         Ok(())
     }
 
-    pub(in crate::store) fn release_claims(db: &mut Db, now: Timestamp) -> Result<usize, StoreError> {
+    pub(in crate::store) fn due_in(db: &mut Db, held: &[(String, i64)], millis: i64) -> Result<(), StoreError> {
+        let at = queries::leases::now(db)?.saturating_add(millis);
+        for chunk in held.chunks(ROWS_PER_STATEMENT) {
+            let ids = chunk.iter().map(|(id, _)| id);
+            let claims = chunk.iter().map(|(_, claim)| *claim);
+            // A claim that somebody else has taken over has another mark.
+            let ours = order_deliveries::order_id.eq_any(ids).and(order_deliveries::claim.eq_any(claims.map(Some)));
+            diesel::update(order_deliveries::table.filter(ours))
+                .set(order_deliveries::next_attempt_at.eq(at))
+                .execute(db)?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::store) fn release_claims(db: &mut Db) -> Result<usize, StoreError> {
+        let now = queries::leases::timestamp(db)?;
         Ok(diesel::update(order_deliveries::table.filter(order_deliveries::claim.is_not_null()))
             .set(order_deliveries::next_attempt_at.eq(now.as_millis()))
             .execute(db)?)

@@ -1,5 +1,7 @@
 //! What goes into the orders' tables and comes out of them.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -316,7 +318,7 @@ pub struct ClaimRequest {
     pub limit: usize,
     /// Marks what it gets as its own.
     pub claim: i64,
-    /// How long it may take with an order before another may have it, in milliseconds.
+    /// How long it may take with an order, unless it renews the claim, before another may have it, in milliseconds.
     pub lease_ms: i64,
     /// Attempts per second of all dispatchers together; 0 = no limit.
     pub rate_per_second: u32,
@@ -340,10 +342,10 @@ pub struct ClaimedOrder {
 /// What became of a claimed order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settlement {
-    /// Nothing was sent: it waits until this time, and no attempt is spent.
+    /// Nothing was sent: it waits, and no attempt is spent.
     Released {
-        /// When it may be claimed again.
-        until: Timestamp,
+        /// How long until it may be claimed again.
+        wait: Duration,
     },
     /// The plugin's eligibility does not let it through under these settings.
     Held {
@@ -354,8 +356,8 @@ pub enum Settlement {
     Delivered,
     /// The attempt failed and another one follows.
     Retry {
-        /// When.
-        at: Timestamp,
+        /// How long until then.
+        wait: Duration,
         /// Whether the attempt counts against the limit.
         counted: bool,
         /// What went wrong.
@@ -401,10 +403,10 @@ pub struct Turn {
     pub claimed: Vec<ClaimedOrder>,
     /// Ids of orders that this turn ended, delivered or failed.
     pub ended: Vec<String>,
-    /// When the shared rate allows the next attempt, if it is used up.
-    pub rate_free_at: Option<Timestamp>,
-    /// When the next order is due, if none is due now.
-    pub next_due: Option<Timestamp>,
+    /// How long until the shared rate allows the next attempt, if it is used up.
+    pub rate_free_in: Option<Duration>,
+    /// How long until the next order is due, if none is due now.
+    pub next_due_in: Option<Duration>,
     /// Ids of orders that were due and cannot be read, each with the reason. They rest for a minute.
     pub unreadable: Vec<(String, String)>,
 }

@@ -4,6 +4,8 @@
 //! taken from them. A batch number can: it is given in a transaction of its own, one after the other, by the one
 //! publisher that holds the lease.
 
+use std::time::Duration;
+
 use super::read::OrderRow;
 use super::{OrderKey, PublishBatch, Publishing};
 use crate::store::Store;
@@ -18,13 +20,13 @@ const BATCH_BYTES_MAX: i64 = 4 << 20;
 const ROW: i32 = 1;
 
 impl Store {
-    /// Takes or keeps the lease of the publisher until `until`. False if another one holds it.
+    /// Takes or keeps the lease of the publisher for so long, by the database's clock. False if another one holds it.
     ///
     /// # Errors
     /// Only faults of the store.
-    pub async fn lease_order_publishing(&self, owner: &str, until: Timestamp) -> Result<bool, StoreError> {
+    pub async fn lease_order_publishing(&self, owner: &str, hold: Duration) -> Result<bool, StoreError> {
         let owner = owner.to_owned();
-        self.write_repeatable(move |database| on!(database, lease(&owner, Timestamp::now(), until))).await
+        self.write_repeatable(move |database| on!(database, lease(&owner, hold))).await
     }
 
     /// Gives the lease back, if this publisher holds it: another one may take it at once.
@@ -44,6 +46,16 @@ impl Store {
     pub async fn next_order_batch(&self, owner: &str, limit: usize) -> Result<Option<PublishBatch>, StoreError> {
         let owner = owner.to_owned();
         self.write(move |database| on!(database, next_batch(&owner, limit))).await
+    }
+
+    /// New batches get numbers behind this position of the lane on the bus, else they would be taken for sent. True if they would not
+    /// have: the store was set back.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn order_batches_follow(&self, owner: &str, position: i64) -> Result<bool, StoreError> {
+        let owner = owner.to_owned();
+        self.write(move |database| on!(database, follow(&owner, position))).await
     }
 
     /// The batch is on the bus.
@@ -78,12 +90,12 @@ impl Store {
         self.write(move |database| on!(database, park(&owner, number, &unreadable))).await
     }
 
-    /// Orders that were parked before `parked_before` wait to be sent again. Answers how many.
+    /// Orders that have been parked for so long wait to be sent again. Answers how many.
     ///
     /// # Errors
     /// Only faults of the store.
-    pub async fn retry_parked_orders(&self, parked_before: Timestamp) -> Result<usize, StoreError> {
-        self.write_repeatable(move |database| on!(database, retry_parked(parked_before))).await
+    pub async fn retry_parked_orders(&self, rested: Duration) -> Result<usize, StoreError> {
+        self.write_repeatable(move |database| on!(database, retry_parked(rested))).await
     }
 }
 
@@ -95,13 +107,14 @@ queries! {
     pub(in crate::store) fn lease(
         db: &mut Db,
         owner: &str,
-        now: Timestamp,
-        until: Timestamp,
+        hold: Duration,
     ) -> Result<bool, StoreError> {
-        let mine_or_free = order_publishing::owner.eq(owner).or(order_publishing::lease_until.lt(now.as_millis()));
+        let now = queries::leases::now(db)?;
+        let until = now.saturating_add(i64::try_from(hold.as_millis()).unwrap_or(i64::MAX / 2));
+        let mine_or_free = order_publishing::owner.eq(owner).or(order_publishing::lease_until.lt(now));
         let taken = diesel::update(order_publishing::table.find(ROW))
             .filter(mine_or_free)
-            .set((order_publishing::owner.eq(owner), order_publishing::lease_until.eq(until.as_millis())))
+            .set((order_publishing::owner.eq(owner), order_publishing::lease_until.eq(until)))
             .execute(db)?;
         if taken == 1 {
             return Ok(true);
@@ -123,6 +136,15 @@ queries! {
     pub(in crate::store) fn release_any(db: &mut Db) -> Result<(), StoreError> {
         diesel::update(order_publishing::table.find(ROW)).set(order_publishing::lease_until.eq(0_i64)).execute(db)?;
         Ok(())
+    }
+
+    pub(in crate::store) fn follow(db: &mut Db, owner: &str, position: i64) -> Result<bool, StoreError> {
+        let behind = order_publishing::owner.eq(owner).and(order_publishing::last_batch.lt(position));
+        let raised = diesel::update(order_publishing::table.find(ROW))
+            .filter(behind)
+            .set(order_publishing::last_batch.eq(position))
+            .execute(db)?;
+        Ok(raised > 0)
     }
 
     /// Raises the number of the last batch, which also keeps every other publisher out until the end of the transaction.
@@ -213,7 +235,7 @@ queries! {
                 diesel::update(order_outbox::table.filter(of_batch))
                     .set((
                         order_outbox::batch.eq(None::<i64>),
-                        order_outbox::parked_at.eq(Timestamp::now().as_millis()),
+                        order_outbox::parked_at.eq(queries::leases::now(db)?),
                         order_outbox::parked_reason.eq(reason),
                     ))
                     .execute(db)?;
@@ -251,7 +273,7 @@ queries! {
                 diesel::update(order_outbox::table.find(only))
                     .set((
                         order_outbox::batch.eq(None::<i64>),
-                        order_outbox::parked_at.eq(Timestamp::now().as_millis()),
+                        order_outbox::parked_at.eq(queries::leases::now(db)?),
                         order_outbox::parked_reason.eq(reason),
                     ))
                     .execute(db)?;
@@ -266,8 +288,10 @@ queries! {
         })
     }
 
-    pub(in crate::store) fn retry_parked(db: &mut Db, parked_before: Timestamp) -> Result<usize, StoreError> {
-        Ok(diesel::update(order_outbox::table.filter(order_outbox::parked_at.lt(parked_before.as_millis())))
+    pub(in crate::store) fn retry_parked(db: &mut Db, rested: Duration) -> Result<usize, StoreError> {
+        let rested = i64::try_from(rested.as_millis()).unwrap_or(i64::MAX);
+        let parked_before = queries::leases::now(db)?.saturating_sub(rested);
+        Ok(diesel::update(order_outbox::table.filter(order_outbox::parked_at.le(parked_before)))
             .set((order_outbox::parked_at.eq(None::<i64>), order_outbox::parked_reason.eq(None::<String>)))
             .execute(db)?)
     }

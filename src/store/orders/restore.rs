@@ -17,7 +17,6 @@ use crate::store::audit::NewEntry;
 use crate::store::connection::{ROWS_PER_STATEMENT, on, queries, statements};
 use crate::store::model::{DeadLetterStatus, StoreError};
 use crate::store::schema::{dead_letters, meta, order_deliveries, order_keys, order_outbox, order_timeline, orders};
-use crate::time::Timestamp;
 
 /// In table `meta` until the orders of a restored store have been taken up.
 const MARK: &str = "orders_to_restore";
@@ -132,7 +131,7 @@ queries! {
                 diesel::update(orders::table.filter(orders::status.eq_any(open)))
                     .set(orders::may_have_arrived.eq(true))
                     .execute(db)?;
-                queries::orders::claims::release_claims(db, Timestamp::from_millis(0))?;
+                queries::orders::claims::release_claims(db)?;
                 queries::orders::publish::release_any(db)?;
             }
             Ok(marked(db)?.is_some())

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use super::claims::HELD;
 use super::read::OrderRow;
@@ -26,8 +28,18 @@ impl Store {
         settled: Arc<Vec<Settled>>,
         claim: Option<ClaimRequest>,
     ) -> Result<Turn, StoreError> {
-        self.write(move |database| on!(database, turn(&settled, claim, Timestamp::now()))).await
+        let tries = AtomicU32::new(0);
+        self.write(move |database| {
+            let is_again = tries.fetch_add(1, Ordering::Relaxed) > 0;
+            on!(database, turn(&settled, claim, is_again))
+        })
+        .await
     }
+}
+
+/// Milliseconds since 1970, so long after a time.
+fn after(now: Timestamp, wait: Duration) -> i64 {
+    now.as_millis().saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2))
 }
 
 queries! {
@@ -37,11 +49,17 @@ queries! {
         db: &mut Db,
         settled: &[Settled],
         claim: Option<ClaimRequest>,
-        now: Timestamp,
+        is_again: bool,
     ) -> Result<Turn, StoreError> {
         db.transaction(|db| {
+            let now = queries::leases::timestamp(db)?;
             let ended = settle(db, settled, now)?;
             let mut turn = match claim {
+                // The try before may have claimed some, and its answer was lost.
+                Some(request) if is_again => match queries::orders::claims::claimed_before(db, request, now)? {
+                    before if before.claimed.is_empty() => queries::orders::claims::claim_due(db, request, now)?,
+                    before => before,
+                },
                 Some(request) => queries::orders::claims::claim_due(db, request, now)?,
                 None => Turn::default(),
             };
@@ -91,7 +109,7 @@ queries! {
             diesel::insert_into(order_timeline::table).values(values).execute(db)?;
         }
         for one in &valid {
-            wait(db, one)?;
+            wait(db, one, now)?;
         }
         let ended = |wanted: fn(&Settlement) -> bool| -> Vec<&Settled> {
             valid.iter().copied().filter(|one| wanted(&one.settlement)).collect()
@@ -104,14 +122,14 @@ queries! {
     }
 
     /// An order that goes on waiting.
-    fn wait(db: &mut Db, one: &Settled) -> Result<(), StoreError> {
+    fn wait(db: &mut Db, one: &Settled, now: Timestamp) -> Result<(), StoreError> {
         let row = order_deliveries::table.find(&one.claimed.order.id);
         let unclaimed = order_deliveries::claim.eq(None::<i64>);
         match &one.settlement {
             Settlement::Delivered | Settlement::Failed { .. } => {}
-            Settlement::Released { until } => {
+            Settlement::Released { wait } => {
                 diesel::update(row)
-                    .set((unclaimed, order_deliveries::next_attempt_at.eq(until.as_millis())))
+                    .set((unclaimed, order_deliveries::next_attempt_at.eq(after(now, *wait))))
                     .execute(db)?;
             }
             Settlement::Held { settings_epoch } => {
@@ -123,19 +141,22 @@ queries! {
                     ))
                     .execute(db)?;
             }
-            Settlement::Retry { at, counted, error } => {
+            Settlement::Retry { wait, counted, error } => {
                 let attempts = i32::try_from(one.attempts()).unwrap_or(i32::MAX);
                 diesel::update(row)
                     .set((
                         unclaimed,
-                        order_deliveries::next_attempt_at.eq(at.as_millis()),
+                        order_deliveries::next_attempt_at.eq(after(now, *wait)),
                         order_deliveries::attempts.eq(attempts),
                         order_deliveries::counted.eq(order_deliveries::counted + i32::from(*counted)),
                         order_deliveries::last_error.eq(error),
                     ))
                     .execute(db)?;
                 diesel::update(orders::table.find(&one.claimed.order.id))
-                    .set(orders::attempts.eq(attempts))
+                    .set((
+                        orders::attempts.eq(attempts),
+                        orders::may_have_arrived.eq(one.claimed.may_have_arrived),
+                    ))
                     .execute(db)?;
             }
         }
@@ -161,6 +182,7 @@ queries! {
             if status == OrderStatus::Success {
                 count(db, status, i64::try_from(changed).expect("a batch is bounded"))?;
             }
+            note_arrivals(db, chunk)?;
             let rows: Vec<OrderRow> = orders::table.filter(orders::id.eq_any(&ids)).load(db)?;
             let mut by_id: HashMap<String, StoredOrder> = HashMap::new();
             for row in rows {
@@ -203,6 +225,19 @@ queries! {
             }
             queries::outbox::append(db, lane::DISPATCH, &records)?;
             queries::dead_letters::replace(db, &letters)?;
+        }
+        Ok(())
+    }
+
+    /// Orders that failed and may have arrived all the same: whoever sends them again must know.
+    fn note_arrivals(db: &mut Db, ended: &[&Settled]) -> Result<(), StoreError> {
+        let failed = ended.iter().filter(|one| matches!(one.settlement, Settlement::Failed { .. }));
+        let unsure = failed.filter(|one| one.claimed.may_have_arrived);
+        let ids: Vec<&str> = unsure.map(|one| one.claimed.order.id.as_str()).collect();
+        if !ids.is_empty() {
+            diesel::update(orders::table.filter(orders::id.eq_any(ids)))
+                .set(orders::may_have_arrived.eq(true))
+                .execute(db)?;
         }
         Ok(())
     }

@@ -39,7 +39,7 @@ fn recommendation() -> RecommendationRecord {
 }
 
 async fn publish(store: &Store) {
-    store.lease_order_publishing("me", Timestamp::now().plus_millis(60_000)).await.unwrap();
+    store.lease_order_publishing("me", std::time::Duration::from_mins(1)).await.unwrap();
     while let Some(batch) = store.next_order_batch("me", 1000).await.unwrap() {
         store.order_batch_published(batch.number, at(2)).await.unwrap();
     }

@@ -158,18 +158,50 @@ async fn an_order_that_is_held_waits_for_other_settings() {
 }
 
 #[tokio::test]
+async fn a_store_that_was_set_back_gives_its_batches_numbers_that_the_bus_does_not_know() {
+    for fixture in fixtures().await {
+        let store = &fixture.store;
+        assert_eq!(accept(store, new_order("o1", "k1", "f"), 0).await, Acceptance::New);
+        assert!(store.lease_order_publishing("me", std::time::Duration::from_mins(1)).await.unwrap());
+        assert!(store.order_batches_follow("me", 7).await.unwrap(), "the bus has seven batches of this lane");
+        assert_eq!(store.next_order_batch("me", 9).await.unwrap().unwrap().number, 8);
+        assert!(!store.order_batches_follow("me", 8).await.unwrap(), "nothing is amiss");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_holds_as_long_as_it_is_renewed_and_what_is_given_up_is_due_at_once() {
+    for fixture in fixtures().await {
+        let store = &fixture.store;
+        hand_over(store, &["a", "b"]).await;
+        let short = ClaimRequest { lease_ms: 1, ..claim(1, 1) };
+        let mine = claimed_ids(store, short).await.remove(0).claimed.order.id;
+        store.renew_order_claims(vec![(mine.clone(), 1)], 60_000).await.unwrap();
+        let others: Vec<_> = claimed_ids(store, claim(9, 2)).await;
+        assert!(others.len() == 1 && others[0].claimed.order.id != mine, "{others:?}");
+        store.give_up_order_claims(vec![(mine.clone(), 9)]).await.unwrap();
+        assert!(claimed_ids(store, claim(9, 3)).await.is_empty(), "only who has it can give it up");
+        store.give_up_order_claims(vec![(mine.clone(), 1)]).await.unwrap();
+        let given = claimed_ids(store, claim(9, 4)).await.remove(0).claimed;
+        assert_eq!((given.order.id, given.order.attempts, given.may_have_arrived), (mine, 1, true));
+    }
+}
+
+#[tokio::test]
 async fn a_retry_comes_when_it_is_due_and_counts_as_it_should() {
     for fixture in fixtures().await {
         let store = &fixture.store;
         hand_over(store, &["a"]).await;
-        let later = Timestamp::now().plus_millis(600_000);
-        for (at, counted) in [(Timestamp::now(), true), (Timestamp::now(), false), (later, true)] {
-            let settlement = Settlement::Retry { at, counted, error: "timeout".to_owned() };
+        let later = std::time::Duration::from_mins(10);
+        let at_once = std::time::Duration::ZERO;
+        for (wait, counted) in [(at_once, true), (at_once, false), (later, true)] {
+            let settlement = Settlement::Retry { wait, counted, error: "timeout".to_owned() };
             let tried = claimed_ids(store, claim(9, 1)).await.remove(0);
             store.order_turn(Arc::new(vec![Settled { settlement, ..tried }]), None).await.unwrap();
         }
         let turn = store.order_turn(Arc::default(), Some(claim(9, 1))).await.unwrap();
-        assert_eq!((turn.claimed.len(), turn.next_due), (0, Some(later)));
+        assert!(turn.claimed.is_empty());
+        assert!(turn.next_due_in.is_some_and(|wait| wait <= later && wait > later / 2), "{:?}", turn.next_due_in);
         let detail = store.order("a").await.unwrap();
         assert_eq!((detail.order.attempts, detail.history.len()), (3, 3));
         assert_eq!(detail.delivery.unwrap().last_error.as_deref(), Some("timeout"));
