@@ -100,7 +100,7 @@ fn an_address_that_no_id_can_be_put_behind_is_refused_with_what_to_do_and_withou
         let url = format!("https://user:hunter2@host{rest}");
         let name = format!("TILLSTREAM__{key}__URL");
         let text = from_env(&[(name.as_str(), url.as_str())]).unwrap_err().to_string();
-        assert!(text.contains(words) && !text.contains("hunter2") && !text.contains("tenant"), "{text}");
+        assert!(text.contains(words) && !text.contains("hunter2") && !text.contains("tenant=7"), "{text}");
         let example = format!("https://{}.example", key.to_lowercase());
         assert!(text.contains(&example), "{text}");
     }
