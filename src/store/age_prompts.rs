@@ -115,7 +115,7 @@ queries! {
             query = query.filter(age_prompts::at.lt(to.as_millis()));
         }
         if let Some((at, id)) = &cut.after {
-            query = query.filter(age_prompts::at.lt(*at).or(age_prompts::at.eq(*at).and(age_prompts::id.lt(id))));
+            query = query.filter(age_prompts::at.le(*at).and(age_prompts::at.lt(*at).or(age_prompts::id.lt(id))));
         }
         let rows: Vec<Row> = query.load(db)?;
         let items = rows.into_iter().map(Row::into_record).collect();

@@ -311,11 +311,17 @@ queries! {
             query = query.filter(alerts::shadow.eq(shadow));
         }
         if let Some((at, id)) = &cut.after {
-            query = query.filter(alerts::at.lt(*at).or(alerts::at.eq(*at).and(alerts::id.lt(id))));
+            // So, and not as two alternatives, it is one range of the index.
+            query = query.filter(alerts::at.le(*at).and(alerts::at.lt(*at).or(alerts::id.lt(id))));
         }
         let rows: Vec<Row> = query.load(db)?;
-        let items = rows.into_iter().map(Row::into_alert).collect::<Result<Vec<_>, _>>()?;
-        Ok(cut.page(items, |alert| (alert.record.at.as_millis(), alert.record.alert.alert_id.to_string())))
+        // One that cannot be read hides none of the others.
+        let more = rows.len() > cut.items();
+        let unreadable = |error: &StoreError| tracing::warn!(%error, "an alert cannot be read and is not listed");
+        let rows = rows.into_iter().take(cut.items());
+        let items = rows.filter_map(|row| row.into_alert().inspect_err(unreadable).ok()).collect();
+        let key = |alert: &Alert| (alert.record.at.as_millis(), alert.record.alert.alert_id.to_string());
+        Ok(cut.page_with(items, more, key))
     }
 
     /// Inserts alerts that are not there yet. Not by IGNORE, with which MySQL also cuts values that do not fit; nobody else

@@ -26,7 +26,7 @@ pub struct Page<T> {
 #[derive(Debug, Clone)]
 pub(super) struct Cut<K> {
     pub(super) after: Option<K>,
-    limit: usize,
+    pub(super) limit: usize,
 }
 
 impl<K: DeserializeOwned + Serialize> Cut<K> {

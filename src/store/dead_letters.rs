@@ -228,13 +228,13 @@ queries! {
         });
         let ids: Vec<&String> = fitting.map(|(_, (id, _))| id).collect();
         let ids = &ids[..ids.len().min(cut.items())];
-        let rows: Vec<Row> = dead_letters::table
-            .filter(dead_letters::id.eq_any(ids))
-            .order((dead_letters::at.desc(), dead_letters::id.desc()))
-            .load(db)?;
+        let rows: Vec<Row> = dead_letters::table.filter(dead_letters::id.eq_any(ids)).load(db)?;
         // One that cannot be read hides none of the others.
         let unreadable = |error: &StoreError| tracing::warn!(%error, "a dead letter cannot be read and is not listed");
-        let items = rows.into_iter().filter_map(|row| row.into_stored().inspect_err(unreadable).ok()).collect();
+        let items = rows.into_iter().filter_map(|row| row.into_stored().inspect_err(unreadable).ok());
+        let mut items: Vec<StoredDeadLetter> = items.collect();
+        let place = |item: &StoredDeadLetter| ids.iter().position(|id| **id == item.letter.id);
+        items.sort_by_cached_key(place);
         let more = heads.len() > ids.len();
         Ok(cut.page_with(items, more, |item| (item.letter.at.as_millis(), item.letter.id.clone())))
     }

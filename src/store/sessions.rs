@@ -148,15 +148,38 @@ impl Store {
     }
 }
 
+const DAY_MS: i64 = 86_400_000;
+
+/// No session of this business day or a later one began before: zones are at most 14 h ahead. Sessions are listed by their logins, so
+/// this is where their list begins.
+pub(super) fn earliest_login(day: jiff::civil::Date) -> i64 {
+    day_start(day).saturating_sub(DAY_MS)
+}
+
+/// No session of an earlier business day than this began then or later: zones are at most 12 h behind, and a business day begins at most a
+/// day late.
+pub(super) fn latest_login(day: jiff::civil::Date) -> i64 {
+    day_start(day).saturating_add(2 * DAY_MS)
+}
+
+/// Midnight in UTC.
+fn day_start(day: jiff::civil::Date) -> i64 {
+    let epoch = jiff::civil::date(1970, 1, 1);
+    let days = (day - epoch).get_days();
+    i64::from(days) * DAY_MS
+}
+
 /// Adds the filter's conditions to a boxed query.
 macro_rules! filtered {
     ($query:expr, $filter:expr) => {{
         let mut query = $query;
         if let Some(from) = $filter.from {
             query = query.filter(sessions::business_day.ge(from.to_string()));
+            query = query.filter(sessions::login_at.ge(earliest_login(from)));
         }
         if let Some(to) = $filter.to {
             query = query.filter(sessions::business_day.lt(to.to_string()));
+            query = query.filter(sessions::login_at.lt(latest_login(to)));
         }
         if let Some(from) = $filter.login_from {
             query = query.filter(sessions::login_at.ge(from.as_millis()));
@@ -208,7 +231,7 @@ queries! {
         let query = sessions::table.order((sessions::login_at, sessions::id)).limit(cut.rows()).into_boxed();
         let mut query = filtered!(query, filter);
         if let Some((at, id)) = &cut.after {
-            query = query.filter(sessions::login_at.gt(*at).or(sessions::login_at.eq(*at).and(sessions::id.gt(id))));
+            query = query.filter(sessions::login_at.ge(*at).and(sessions::login_at.gt(*at).or(sessions::id.gt(id))));
         }
         let rows: Vec<Row> = query.load(db)?;
         let items = rows.into_iter().map(Row::into_session).collect();

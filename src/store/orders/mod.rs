@@ -16,6 +16,8 @@ pub use model::*;
 
 /// The queries of these files, for SQLite.
 pub(in crate::store) mod sqlite {
+    #[cfg(test)]
+    pub(in crate::store) use super::read::sqlite::page;
     pub(in crate::store) use super::{
         claims::sqlite as claims, expire::sqlite as expire, hand_over::sqlite as hand_over, publish::sqlite as publish,
         turn::sqlite as turn,
@@ -24,6 +26,8 @@ pub(in crate::store) mod sqlite {
 
 /// The queries of these files, for MySQL.
 pub(in crate::store) mod mysql {
+    #[cfg(test)]
+    pub(in crate::store) use super::read::mysql::page;
     pub(in crate::store) use super::{
         claims::mysql as claims, expire::mysql as expire, hand_over::mysql as hand_over, publish::mysql as publish,
         turn::mysql as turn,

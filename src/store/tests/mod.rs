@@ -10,6 +10,7 @@ mod forgetting;
 mod logins;
 mod opening;
 mod orders;
+mod plans;
 mod reading;
 mod server;
 mod unknown;

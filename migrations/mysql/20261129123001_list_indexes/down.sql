@@ -1,0 +1,11 @@
+DROP INDEX alerts_list ON alerts;
+DROP INDEX alerts_list_status ON alerts;
+DROP INDEX alerts_list_severity ON alerts;
+DROP INDEX alerts_list_rule ON alerts;
+DROP INDEX alerts_list_entity ON alerts;
+DROP INDEX dead_letters_list_reason ON dead_letters;
+DROP INDEX dead_letters_list_plugin ON dead_letters;
+DROP INDEX sessions_list_employee ON sessions;
+DROP INDEX sessions_list_store ON sessions;
+DROP INDEX sessions_list_terminal ON sessions;
+DROP INDEX orders_list_store ON orders;

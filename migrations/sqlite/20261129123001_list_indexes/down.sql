@@ -1,0 +1,11 @@
+DROP INDEX alerts_list;
+DROP INDEX alerts_list_status;
+DROP INDEX alerts_list_severity;
+DROP INDEX alerts_list_rule;
+DROP INDEX alerts_list_entity;
+DROP INDEX dead_letters_list_reason;
+DROP INDEX dead_letters_list_plugin;
+DROP INDEX sessions_list_employee;
+DROP INDEX sessions_list_store;
+DROP INDEX sessions_list_terminal;
+DROP INDEX orders_list_store;
