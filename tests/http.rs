@@ -2,6 +2,8 @@
 
 #[path = "http/access.rs"]
 mod access;
+#[path = "http/bounds.rs"]
+mod bounds;
 #[path = "http/cost.rs"]
 mod cost;
 #[path = "http/doors.rs"]

@@ -7,6 +7,8 @@ mod bad_input;
 mod budgets;
 #[path = "pipeline/chain.rs"]
 mod chain;
+#[path = "pipeline/clients.rs"]
+mod clients;
 #[path = "pipeline/crashes.rs"]
 mod crashes;
 #[path = "pipeline/customers.rs"]

@@ -1,6 +1,6 @@
 //! `tillstream backup`: embedded store and log copied to a directory, while the process works.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use super::usage;
 use crate::bus::embedded::EmbeddedBus;
 use crate::config::{BusKind, Config, StoreUrl};
+use crate::sqlite::private;
 use crate::store::Store;
 
 /// Copies the SQLite store, and the embedded log if there is one, while a process works on them
@@ -37,7 +38,7 @@ pub fn run(args: &BackupArgs) -> anyhow::Result<()> {
         return Err(usage("a MySQL store is copied with mysqldump --single-transaction; see docs/operations.md"));
     };
     let directory = &args.directory;
-    fs::create_dir_all(directory).with_context(|| format!("{} cannot be created", directory.display()))?;
+    private::create_directory(directory).with_context(|| format!("{} cannot be created", directory.display()))?;
     let (store_copy, log_copy) = (directory.join("store.db"), directory.join("bus.db"));
     Store::backup(store, &store_copy)?;
     finish(&store_copy)?;

@@ -47,6 +47,7 @@ const KEYS: &[(&str, Shape)] = &[
     ("http.secureCookies", Shape::Bool),
     ("http.loginAttemptsPerMinute", Shape::Integer),
     ("http.bodySeconds", Shape::Integer),
+    ("http.batchItemsMax", Shape::Integer),
     ("plugins.file", Shape::Text),
     ("customers.url", Shape::Text),
     ("orders.url", Shape::Text),
@@ -57,6 +58,7 @@ const KEYS: &[(&str, Shape)] = &[
     ("processor.entitiesMax", Shape::Integer),
     ("processor.forgetSourcesDays", Shape::Integer),
     ("feed.capacity", Shape::Integer),
+    ("feed.clientsMax", Shape::Integer),
     ("health.standstillSeconds", Shape::Integer),
 ];
 const KAFKA: &str = "bus.kafka.";
@@ -121,6 +123,7 @@ pub(super) fn apply(config: &mut Config, key: &str, value: &Value) -> Result<(),
         "http.secureCookies" => config.http.secure_cookies = yes_or_no(key, value)?,
         "http.loginAttemptsPerMinute" => config.http.login_attempts_per_minute = integer(key, value, 1, 10_000)?,
         "http.bodySeconds" => config.http.body_time = Duration::from_secs(integer(key, value, 1, 3600)?),
+        "http.batchItemsMax" => config.http.batch_items_max = integer(key, value, 1, 1_000_000)?,
         "plugins.file" => {
             config.plugins.file = path(key, value)?;
             config.plugins.file_is_explicit = true;
@@ -139,6 +142,7 @@ pub(super) fn apply(config: &mut Config, key: &str, value: &Value) -> Result<(),
             config.health.standstill = Duration::from_secs(integer(key, value, 5, 86_400)?);
         }
         "feed.capacity" => config.feed.capacity = integer(key, value, 1, 10_000_000)?,
+        "feed.clientsMax" => config.feed.clients_max = integer(key, value, 0, 1_000_000)?,
         _ => return Err(unknown(key)),
     }
     Ok(())

@@ -229,6 +229,8 @@ pub struct HttpConfig {
     pub login_attempts_per_minute: u32,
     /// `http.bodySeconds`: how long the body of a request may take to arrive.
     pub body_time: Duration,
+    /// `http.batchItemsMax`: events of one batch.
+    pub batch_items_max: usize,
 }
 
 /// Section `plugins`.
@@ -276,6 +278,8 @@ pub struct ProcessorConfig {
 pub struct FeedConfig {
     /// `feed.capacity`: items of the live feed that are kept for those who come back.
     pub capacity: usize,
+    /// `feed.clientsMax`: websockets that follow the feed at the same time.
+    pub clients_max: usize,
 }
 
 /// Section `health`.
@@ -319,6 +323,7 @@ impl Default for Config {
                 secure_cookies: false,
                 login_attempts_per_minute: 20,
                 body_time: Duration::from_secs(30),
+                batch_items_max: 10_000,
             },
             plugins: PluginsConfig { file: "plugins.yaml".into(), file_is_explicit: false },
             customers: RemoteConfig::default(),
@@ -329,7 +334,7 @@ impl Default for Config {
                 entities_max: 5_000,
                 forget_sources: Some(Duration::from_hours(400 * 24)),
             },
-            feed: FeedConfig { capacity: 10_000 },
+            feed: FeedConfig { capacity: 10_000, clients_max: 1000 },
             health: HealthConfig { standstill: Duration::from_secs(30) },
         }
     }

@@ -237,8 +237,19 @@ impl Subscription {
         let _ = self.changes.wait_for(|&newest| newest > next).await;
     }
 
+    /// True if there is nothing that was not looked at yet.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.gap.is_none() && *self.changes.borrow() <= self.next
+    }
+
     /// Looks at up to `items_max` items; `None` if none of them passes the filter, or there are none.
     pub fn take(&mut self, items_max: usize) -> Option<Delivery> {
+        self.take_bytes(items_max, usize::MAX)
+    }
+
+    /// As [`Subscription::take`], and looks at no more items once those that pass have `bytes_max` bytes.
+    pub fn take_bytes(&mut self, items_max: usize, bytes_max: usize) -> Option<Delivery> {
         if let Some(dropped) = self.gap.take() {
             return Some(Delivery::Gap(dropped));
         }
@@ -259,8 +270,17 @@ impl Subscription {
                 .map(|(item, seq)| Numbered { seq, item: item.clone() })
                 .collect()
         };
-        self.next += looked_at.len() as u64;
-        let items: Vec<_> = looked_at.into_iter().filter(|numbered| self.filter.passes(&numbered.item)).collect();
+        let (mut items, mut bytes) = (Vec::new(), 0);
+        for numbered in looked_at {
+            self.next = numbered.seq + 1;
+            if self.filter.passes(&numbered.item) {
+                bytes += numbered.item.json().len();
+                items.push(numbered);
+                if bytes >= bytes_max {
+                    break;
+                }
+            }
+        }
         (!items.is_empty()).then_some(Delivery::Items(items))
     }
 }
@@ -301,6 +321,19 @@ mod tests {
         assert!(reader.take(10).is_none());
         feed.publish(vec![item(1), item(2)]);
         assert_eq!(seqs(reader.take(10)), [2, 3]);
+    }
+
+    #[test]
+    fn what_is_taken_is_bounded_in_bytes_and_at_least_one_item() {
+        let feed = Feed::new(10);
+        let mut reader = feed.subscribe(Filter::default(), Since::Now);
+        assert!(reader.is_at_end());
+        feed.publish((10..15).map(item).collect());
+        assert_eq!(seqs(reader.take_bytes(10, 0)), [1]);
+        assert_eq!(seqs(reader.take_bytes(10, 3)), [2, 3], "of two bytes each");
+        assert!(!reader.is_at_end());
+        assert_eq!(seqs(reader.take_bytes(10, 100)), [4, 5]);
+        assert!(reader.is_at_end());
     }
 
     #[test]

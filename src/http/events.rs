@@ -1,15 +1,16 @@
 //! `POST /api/events`: events from terminals that speak HTTP. Acknowledged once they are durable on the bus.
 
 use actix_web::http::header::HeaderMap;
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::State;
-use super::body::{RawBody, media_type, unsupported};
-use super::problem::{Problem, ProblemField};
+use super::batch::{Batch, Rejected};
+use super::body::{media_type, unsupported};
+use super::large::BoundedBody;
+use super::problem::Problem;
+use super::{Local, State};
 use crate::bus::{NewRecord, Topic};
 use crate::event::{EVENT_BYTES_MAX, Event, EventClass, EventError, Reason};
 
@@ -50,27 +51,23 @@ pub(super) struct CloudEvent {
 
 /// What became of the events of one request.
 #[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Accepted {
     /// Events that are durable on the bus now.
     accepted: usize,
-    /// Events that are not valid and were left out.
+    /// Events that are not valid and were left out, the first 100 of them.
     rejected: Vec<Rejected>,
-}
-
-/// An event that is not valid.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Rejected {
-    /// Its place in the batch, from 0.
-    index: usize,
-    /// The fields at fault.
-    errors: Vec<ProblemField>,
+    /// Further events that are not valid and were left out; absent if all are listed.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[schema(required = false)]
+    rejected_unlisted: usize,
 }
 
 /// Takes one event, or a batch.
 ///
 /// One event as `application/cloudevents+json` (or `application/json`), a batch as `application/cloudevents-batch+json`, or
 /// one in binary mode: `ce-` headers and the data as body. One invalid event is a 422; in a batch it is left out and
-/// listed, the others are taken.
+/// listed, the others are taken. A batch of more events than `http.batchItemsMax` is a 413.
 #[utoipa::path(
     post,
     path = "/api/events",
@@ -80,15 +77,20 @@ pub(super) struct Rejected {
     )),
     responses((status = 202, description = "Durable on the bus", body = Accepted))
 )]
-pub(super) async fn append(request: HttpRequest, body: RawBody, state: State) -> Result<HttpResponse, Problem> {
-    let RawBody(body) = body;
+pub(super) async fn append(
+    request: HttpRequest,
+    body: BoundedBody,
+    state: State,
+    local: web::Data<Local>,
+) -> Result<HttpResponse, Problem> {
+    let BoundedBody { bytes: body, permit: _permit } = body;
     let media_type = media_type(&request);
-    let (events, rejected) = if request.headers().contains_key("ce-specversion") {
-        (vec![one(read_binary(request.headers(), &body))?], Vec::new())
+    let Batch { events, rejected, rejected_unlisted } = if request.headers().contains_key("ce-specversion") {
+        Batch::of(one(read_binary(request.headers(), &body))?)
     } else {
         match media_type.as_deref() {
-            Some(STRUCTURED | "application/json") => (vec![one(Event::parse(&body))?], Vec::new()),
-            Some(BATCH) => read_batch(&body)?,
+            Some(STRUCTURED | "application/json") => Batch::of(one(Event::parse(&body))?),
+            Some(BATCH) => Batch::read(body, state.config.http.batch_items_max, &local.batches).await?,
             _ => return Err(unsupported("application/cloudevents+json (or application/cloudevents-batch+json)")),
         }
     };
@@ -96,7 +98,7 @@ pub(super) async fn append(request: HttpRequest, body: RawBody, state: State) ->
     if accepted > 0 {
         state.bus.append(events.into_iter().map(to_record).collect()).await?;
     }
-    Ok(HttpResponse::Accepted().json(Accepted { accepted, rejected }))
+    Ok(HttpResponse::Accepted().json(Accepted { accepted, rejected, rejected_unlisted }))
 }
 
 fn read_binary(headers: &HeaderMap, body: &Bytes) -> Result<Event, EventError> {
@@ -133,21 +135,13 @@ fn one(event: Result<Event, EventError>) -> Result<Event, Problem> {
     })
 }
 
-fn read_batch(body: &Bytes) -> Result<(Vec<Event>, Vec<Rejected>), Problem> {
-    let items: Vec<&RawValue> = serde_json::from_slice(body)
-        .map_err(|error| Problem::bad_request(format!("The body is not a JSON list of events: {error}.")))?;
-    let (mut events, mut rejected) = (Vec::with_capacity(items.len()), Vec::new());
-    for (index, item) in items.into_iter().enumerate() {
-        match Event::parse(&body.slice_ref(item.get().as_bytes())).and_then(from_outside) {
-            Ok(event) => events.push(event),
-            Err(error) => rejected.push(Rejected { index, errors: vec![error.into()] }),
-        }
-    }
-    Ok((events, rejected))
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// What moves clocks, answers plugins or is published by them comes over the bus, from those who may.
-fn from_outside(event: Event) -> Result<Event, EventError> {
+pub(super) fn from_outside(event: Event) -> Result<Event, EventError> {
     let refused = |field: &str, message: String| {
         Err(EventError { reason: Reason::InvalidField, field: Some(field.to_owned()), message })
     };

@@ -1,36 +1,36 @@
 //! `/ws/feed`: the live feed as a websocket.
 //!
-//! One task per client. A client's queue is its place in the feed's ring: who reads too slowly falls behind the ring and
-//! is sent a `gap`, which costs nobody else anything.
+//! Two halves for each client: one listens (`incoming`), one speaks (`outgoing`). A client's queue is its place in the feed's
+//! ring: a client that reads too slowly falls behind the ring and is sent a `gap`, which costs nobody else anything.
+
+mod incoming;
+mod outgoing;
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_http::ws::{CloseCode, CloseReason};
+use actix_web::body::{BodyStream, MessageBody};
 use actix_web::{HttpRequest, HttpResponse, web};
-use actix_ws::{CloseCode, CloseReason, Message, MessageStream, ProtocolError, Session};
-use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::access::{Access, Actor};
 use super::params::Params;
 use super::problem::Problem;
 use super::{Local, State};
-use crate::feed::{Delivery, Feed, FeedKind, Filter, Numbered, Since, Subscription, TypeGlob};
+use crate::feed::{Feed, FeedKind, Filter, Since, TypeGlob};
+use incoming::{Heard, Incoming};
+use outgoing::{Control, Outgoing};
 
-/// Items that come within this time travel together.
-const BATCH_INTERVAL: Duration = Duration::from_millis(5);
-/// Items that are looked at in one piece.
-const LOOK_MAX: usize = 2000;
-/// Pieces per batch interval: what a filter lets through is at most this much per client.
-const LOOKS_MAX: usize = 8;
-/// A message is sent once it is larger than this.
-const MESSAGE_BYTES: usize = 256 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// A client that says nothing for so long, not even an answer to a ping, is gone.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
-/// A client that takes nothing for so long is gone.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the last word may wait for a client that takes nothing. The kernel gives such a connection up a little later.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pings and answers that wait to be sent; more are left out.
+const CONTROLS_MAX: usize = 8;
 
 /// Follows what is committed, as a websocket.
 ///
@@ -49,7 +49,10 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(30);
         ("since" = Option<u64>, Query, description = "Go on after this `seq`"),
         ("feedId" = Option<String>, Query, description = "The feed that `since` belongs to"),
     ),
-    responses((status = 101, description = "Websocket"))
+    responses(
+        (status = 101, description = "Websocket"),
+        (status = 503, description = "As many follow the feed as may", body = Problem, content_type = "application/problem+json")
+    )
 )]
 pub(super) async fn follow(
     request: HttpRequest,
@@ -59,17 +62,24 @@ pub(super) async fn follow(
     local: web::Data<Local>,
 ) -> Result<HttpResponse, actix_web::Error> {
     let (filter, since) = read(&request, &state.feed)?;
-    let (response, session, messages) = actix_ws::handle(&request, body)?;
-    let client = Client {
-        hello: hello(&state.feed),
-        subscription: state.feed.subscribe(filter, since),
-        stopping: local.stopping.clone(),
-        session,
-        access: Arc::clone(&local.access),
-        actor,
+    let mut response = actix_http::ws::handshake(request.head())?;
+    let Ok(place) = Arc::clone(&local.feed_places).try_acquire_owned() else {
+        let detail = format!(
+            "{} clients follow the live feed, as many as feed.clientsMax allows; try again later.",
+            state.config.feed.clients_max
+        );
+        return Err(Problem::unavailable(detail).into());
     };
-    actix_web::rt::spawn(client.run(messages));
-    Ok(response)
+    let (said, control) = mpsc::channel(CONTROLS_MAX);
+    let outgoing = Outgoing {
+        hello: Some(hello(&state.feed)),
+        subscription: state.feed.subscribe(filter, since),
+        control,
+        _place: place,
+    };
+    let access = Arc::clone(&local.access);
+    actix_web::rt::spawn(listen(Incoming::new(body), said, local.stopping.clone(), access, actor));
+    Ok(response.message_body(BodyStream::new(outgoing.into_stream()).boxed())?.into())
 }
 
 fn read(request: &HttpRequest, feed: &Feed) -> Result<(Filter, Since), Problem> {
@@ -96,124 +106,47 @@ fn hello(feed: &Feed) -> String {
     format!(r#"{{"type":"hello","feedId":"{}","oldest":{},"newest":{}}}"#, feed.id(), extent.oldest, extent.newest)
 }
 
-struct Client {
-    hello: String,
-    subscription: Subscription,
-    stopping: watch::Receiver<bool>,
-    session: Session,
+/// Hears what the client says until one of the two ends it, the session of its login ends, or the server stops.
+async fn listen(
+    mut incoming: Incoming,
+    control: mpsc::Sender<Control>,
+    mut stopping: watch::Receiver<bool>,
     access: Arc<Access>,
-    /// Who follows; with the session of a login, the feed ends when that does.
     actor: Actor,
-}
-
-/// The client has left or must go.
-struct Gone;
-
-impl Client {
-    async fn run(mut self, mut messages: MessageStream) {
-        let mut stopping = self.stopping.clone();
-        let hello = std::mem::take(&mut self.hello);
-        if send(&mut self.session, hello).await.is_err() {
-            return;
-        }
-        let mut ping = interval(PING_INTERVAL);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (access, actor) = (Arc::clone(&self.access), self.actor.clone());
-        let mut session_ends = pin!(access.until_session_ends(&actor));
-        let mut heard_at = Instant::now();
-        let mut next_batch_at = Instant::now();
-        let reason = loop {
-            tokio::select! {
-                () = due(&mut self.subscription, next_batch_at) => {
-                    next_batch_at = Instant::now() + BATCH_INTERVAL;
-                    if self.send_batch().await.is_err() {
-                        return;
-                    }
-                }
-                message = messages.recv() => {
-                    heard_at = Instant::now();
-                    if self.answer(message).await.is_err() {
-                        return;
-                    }
-                }
-                _ = ping.tick() => {
-                    if heard_at.elapsed() > IDLE_TIMEOUT || self.session.ping(b"").await.is_err() {
-                        break None;
-                    }
-                }
-                () = &mut session_ends => {
-                    break Some(CloseReason { code: CloseCode::Policy, description: Some("the session has ended".to_owned()) });
-                }
-                _ = stopping.wait_for(|stopping| *stopping) => {
-                    break Some(CloseReason { code: CloseCode::Restart, description: Some("the server stops".to_owned()) });
+) {
+    let mut ping = interval(PING_INTERVAL);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut session_ends = pin!(access.until_session_ends(&actor));
+    let mut heard_at = Instant::now();
+    let reason = loop {
+        tokio::select! {
+            heard = incoming.next() => {
+                heard_at = Instant::now();
+                match heard {
+                    Heard::Anything => {}
+                    // A client that asks faster than it reads is answered less often.
+                    Heard::Ping(bytes) => drop(control.try_send(Control::Pong(bytes))),
+                    Heard::Close(reason) => break reason,
+                    Heard::Wrong(reason) => break Some(reason),
+                    Heard::Gone => return,
                 }
             }
-        };
-        let _ = self.session.close(reason).await;
-    }
-
-    async fn send_batch(&mut self) -> Result<(), Gone> {
-        let mut message = Vec::new();
-        for _ in 0..LOOKS_MAX {
-            match self.subscription.take(LOOK_MAX) {
-                Some(Delivery::Gap(dropped)) => {
-                    self.flush(&mut message).await?;
-                    send(&mut self.session, format!(r#"{{"type":"gap","dropped":{dropped}}}"#)).await?;
+            _ = ping.tick() => {
+                if heard_at.elapsed() > IDLE_TIMEOUT {
+                    break Some(reason(CloseCode::Policy, "no answer to pings"));
                 }
-                Some(Delivery::Items(items)) => {
-                    for item in items {
-                        write_item(&mut message, &item);
-                        if message.len() > MESSAGE_BYTES {
-                            self.flush(&mut message).await?;
-                        }
-                    }
-                }
-                None => break,
+                drop(control.try_send(Control::Ping));
             }
+            () = &mut session_ends => break Some(reason(CloseCode::Policy, "the session has ended")),
+            _ = stopping.wait_for(|stopping| *stopping) => break Some(reason(CloseCode::Restart, "the server stops")),
+            () = control.closed() => return,
         }
-        self.flush(&mut message).await
-    }
-
-    async fn flush(&mut self, message: &mut Vec<u8>) -> Result<(), Gone> {
-        if message.is_empty() {
-            return Ok(());
-        }
-        message.extend_from_slice(b"]}");
-        // What is in the feed was checked to be UTF-8 when it was parsed, or was written from texts.
-        match String::from_utf8(std::mem::take(message)) {
-            Ok(text) => send(&mut self.session, text).await,
-            Err(_) => Err(Gone),
-        }
-    }
-
-    async fn answer(&mut self, message: Option<Result<Message, ProtocolError>>) -> Result<(), Gone> {
-        match message {
-            Some(Ok(Message::Ping(bytes))) => self.session.pong(&bytes).await.map_err(|_| Gone),
-            Some(Ok(Message::Close(reason))) => {
-                let _ = self.session.clone().close(reason).await;
-                Err(Gone)
-            }
-            // Nothing that a client could say matters here.
-            Some(Ok(_)) => Ok(()),
-            Some(Err(_)) | None => Err(Gone),
-        }
-    }
+    };
+    let _ = timeout(CLOSE_TIMEOUT, control.send(Control::Close(reason))).await;
+    // Outgoing ends the connection; until then what the client says is read, so that its end is not taken for a fault.
+    let _ = timeout(CLOSE_TIMEOUT, control.closed()).await;
 }
 
-/// Something is there, and the batch interval is over. Cancel-safe.
-async fn due(subscription: &mut Subscription, at: Instant) {
-    subscription.ready().await;
-    sleep_until(at).await;
-}
-
-fn write_item(message: &mut Vec<u8>, item: &Numbered) {
-    message.extend_from_slice(if message.is_empty() { br#"{"type":"events","items":["# } else { b"," });
-    item.write_json(message);
-}
-
-async fn send(session: &mut Session, text: String) -> Result<(), Gone> {
-    match timeout(SEND_TIMEOUT, session.text(text)).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(Gone),
-    }
+fn reason(code: CloseCode, description: &str) -> CloseReason {
+    CloseReason { code, description: Some(description.to_owned()) }
 }

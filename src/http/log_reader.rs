@@ -15,6 +15,12 @@ const RECORDS_MAX: i64 = 50_000;
 const WINDOW_FIRST: i64 = 256;
 const WINDOW_MAX: i64 = 4096;
 const READ_BYTES: usize = 4 << 20;
+/// Bytes that one request looks at, at most (and a window more).
+const LOOKED_BYTES_MAX: usize = 64 << 20;
+/// A page has no more items once they have so many bytes.
+const PAGE_BYTES: usize = 4 << 20;
+/// Bytes that are found and wait, all partitions together (beyond one item of each).
+const FOUND_BYTES_MAX: usize = 16 << 20;
 
 /// One partition, below `before` not looked at yet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,7 +43,7 @@ struct Lane<T> {
     found: VecDeque<(i64, i64, T)>,
 }
 
-impl<T> Lane<T> {
+impl<T: AsRef<[u8]>> Lane<T> {
     const fn is_read(&self) -> bool {
         self.read_down_to <= self.low
     }
@@ -46,12 +52,23 @@ impl<T> Lane<T> {
         let before = self.found.front().map_or(self.read_down_to, |(offset, ..)| offset + 1);
         Place { partition: self.partition, before }
     }
+
+    /// Forgets the oldest of what was found in a window, which are more than `bytes_max`: they are read again when it is
+    /// their turn. Says where to go on, if there were any.
+    fn forget_beyond(&mut self, bytes_max: usize, bytes: &mut usize) -> Option<i64> {
+        let mut goes_on_at = None;
+        while *bytes > bytes_max && self.found.len() > 1 {
+            *bytes -= self.found.pop_back().map_or(0, |(.., item)| item.as_ref().len());
+            goes_on_at = self.found.back().map(|&(offset, ..)| offset);
+        }
+        goes_on_at
+    }
 }
 
-/// Up to `limit` of what `keep` makes of records, newest first by bus time, and where to go on.
+/// Up to `limit` of what `keep` makes of records, fewer if they are large, newest first by bus time, and where to go on.
 ///
 /// `low` gives the first offset of each partition that is of interest.
-pub(super) async fn newest_first<T>(
+pub(super) async fn newest_first<T: AsRef<[u8]>>(
     bus: &dyn Bus,
     partitions: &[(u32, i64)],
     cursor: Option<Cursor>,
@@ -69,15 +86,16 @@ pub(super) async fn newest_first<T>(
         let read_down_to = before.clamp(low, bounds.high.max(low));
         lanes.push(Lane { partition, read_down_to, low, window: WINDOW_FIRST, found: VecDeque::new() });
     }
-    let mut budget = RECORDS_MAX;
-    let mut items = Vec::new();
-    'items: while items.len() < limit {
+    let found_max = FOUND_BYTES_MAX / lanes.len().max(1);
+    let mut budget = Budget { records: RECORDS_MAX, bytes: LOOKED_BYTES_MAX };
+    let (mut items, mut bytes) = (Vec::new(), 0);
+    'items: while items.len() < limit && bytes < PAGE_BYTES {
         for lane in &mut lanes {
             while lane.found.is_empty() && !lane.is_read() {
-                if budget <= 0 {
+                if budget.is_used_up() {
                     break 'items;
                 }
-                budget -= read_window(bus, lane, &keep).await?;
+                read_window(bus, lane, found_max, &mut budget, &keep).await?;
             }
         }
         let newest = lanes.iter_mut().filter(|lane| !lane.found.is_empty()).max_by_key(|lane| {
@@ -86,21 +104,36 @@ pub(super) async fn newest_first<T>(
         let Some((.., item)) = newest.and_then(|lane| lane.found.pop_front()) else {
             break;
         };
+        bytes += item.as_ref().len();
         items.push(item);
     }
     let more = lanes.iter().any(|lane| !lane.found.is_empty() || !lane.is_read());
     Ok((items, more.then(|| Cursor(lanes.iter().map(Lane::place).collect()))))
 }
 
-/// Reads the window just below what is read, and says how many offsets it had.
-async fn read_window<T>(
+/// What a request may still look at.
+struct Budget {
+    records: i64,
+    bytes: usize,
+}
+
+impl Budget {
+    const fn is_used_up(&self) -> bool {
+        self.records <= 0 || self.bytes == 0
+    }
+}
+
+/// Reads the window just below what is read.
+async fn read_window<T: AsRef<[u8]>>(
     bus: &dyn Bus,
     lane: &mut Lane<T>,
+    found_max: usize,
+    budget: &mut Budget,
     keep: impl Fn(u32, &Record) -> Option<T>,
-) -> Result<i64, BusError> {
+) -> Result<(), BusError> {
     let end = lane.read_down_to;
     let start = (end - lane.window).max(lane.low);
-    let mut offset = start;
+    let (mut offset, mut read_down_to, mut found_bytes) = (start, start, 0);
     while offset < end {
         let fetched = bus.read(TopicPartition::new(Topic::Events, lane.partition), offset, READ_BYTES).await;
         let fetched = match fetched {
@@ -113,8 +146,11 @@ async fn read_window<T>(
             other => other?,
         };
         for record in fetched.records.iter().take_while(|record| record.offset < end) {
+            budget.bytes = budget.bytes.saturating_sub(record.value.len());
             if let Some(item) = keep(lane.partition, record) {
+                found_bytes += item.as_ref().len();
                 lane.found.push_front((record.offset, record.timestamp.as_millis(), item));
+                read_down_to = lane.forget_beyond(found_max, &mut found_bytes).unwrap_or(read_down_to);
             }
         }
         if fetched.next_offset <= offset {
@@ -122,7 +158,8 @@ async fn read_window<T>(
         }
         offset = fetched.next_offset;
     }
-    lane.read_down_to = start;
-    lane.window = (lane.window * 2).min(WINDOW_MAX);
-    Ok(end - start)
+    budget.records -= end - start;
+    lane.read_down_to = read_down_to;
+    lane.window = if read_down_to == start { (lane.window * 2).min(WINDOW_MAX) } else { end - read_down_to };
+    Ok(())
 }

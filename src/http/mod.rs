@@ -9,6 +9,7 @@ mod access;
 mod admin;
 mod alerts;
 mod audit;
+mod batch;
 mod body;
 mod connections;
 mod days;
@@ -16,6 +17,7 @@ mod deadletters;
 mod envelope;
 mod events;
 mod health;
+mod large;
 mod live;
 mod log_reader;
 pub mod metrics;
@@ -40,7 +42,7 @@ mod timesheets;
 use std::sync::Arc;
 
 use actix_web::web;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use access::new_token;
 pub use openapi::document;
@@ -98,6 +100,12 @@ struct Local {
     metrics: metrics::Memory,
     /// Writes orders down.
     orders: Arc<Acceptor>,
+    /// A place for each client of the live feed.
+    feed_places: Arc<Semaphore>,
+    /// Large bodies that may be received and worked on at the same time.
+    large_bodies: Arc<Semaphore>,
+    /// Large batches that may be parsed at the same time.
+    batches: Arc<Semaphore>,
 }
 
 type State = web::Data<AppState>;

@@ -7,7 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::access::Actor;
-use super::body::{RawBody, media_type};
+use super::body::media_type;
+use super::large::BoundedBody;
 use super::order_timeline::timeline;
 use super::page::List;
 use super::params::{Params, WhenText};
@@ -152,7 +153,7 @@ pub(super) struct OrderCounts {
 )]
 pub(super) async fn create(
     request: HttpRequest,
-    body: RawBody,
+    body: BoundedBody,
     actor: Actor,
     local: web::Data<Local>,
 ) -> Result<HttpResponse, Problem> {
@@ -162,10 +163,10 @@ pub(super) async fn create(
         let detail = "An order is application/json; set Content-Type.";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    if body.0.len() > ORDER_BYTES_MAX {
+    if body.bytes.len() > ORDER_BYTES_MAX {
         return Err(Problem::too_large(ORDER_BYTES_MAX));
     }
-    let order = OrderRequest::parse(&body.0).map_err(refused)?;
+    let order = OrderRequest::parse(&body.bytes).map_err(refused)?;
     let accepted = local.orders.accept(&actor.name, &key, &order).await?;
     let (status, order_id, answer, replayed) = match accepted {
         Accepted::New { order_id, answer } => (201, order_id, answer, false),

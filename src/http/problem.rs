@@ -57,6 +57,11 @@ pub struct Problem {
     headers: Vec<(&'static str, String)>,
 }
 
+/// Fields at fault that an answer names.
+const ERRORS_MAX: usize = 100;
+/// Characters of what is said of one field of an event.
+const MESSAGE_CHARS_MAX: usize = 500;
+
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
@@ -91,6 +96,7 @@ impl Problem {
         };
         let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
         problem.errors = errors;
+        problem.errors.truncate(ERRORS_MAX);
         problem
     }
 
@@ -100,6 +106,12 @@ impl Problem {
 
     pub(super) fn too_large(limit: usize) -> Self {
         let detail = format!("The body is larger than {limit} bytes; send less at a time.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+
+    /// 413 for a batch.
+    pub(super) fn too_many_items(limit: usize) -> Self {
+        let detail = format!("The batch has more than {limit} events, none of which was taken; send fewer at a time.");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 
@@ -166,7 +178,13 @@ impl ResponseError for Problem {
 
 impl From<EventError> for ProblemField {
     fn from(error: EventError) -> Self {
-        Self { field: error.field.unwrap_or_default(), message: error.message }
+        // A message may repeat what was sent.
+        let mut message = error.message;
+        if let Some((cut, _)) = message.char_indices().nth(MESSAGE_CHARS_MAX) {
+            message.truncate(cut);
+            message.push('…');
+        }
+        Self { field: error.field.unwrap_or_default(), message }
     }
 }
 

@@ -8,16 +8,19 @@ use std::thread;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, HttpServer, web};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::access::Access;
 use super::connections::Connections;
+use super::large::LARGE_BODIES_MAX;
 use super::{AppState, Local, api, envelope, metrics, probes};
 use crate::config::Role;
 use crate::orders::acceptor::Acceptor;
 
 /// Threads that answer requests. Handlers wait for the bus and the store most of the time.
 const WORKERS: usize = 2;
+/// How long a client may take nothing of what waits for it.
+const UNREAD_TIMEOUT_MS: u32 = 30_000;
 /// How long requests that are under way may take once the server is told to stop.
 const SHUTDOWN_TIMEOUT_SECONDS: u64 = 5;
 
@@ -78,6 +81,7 @@ pub fn serve(state: AppState, bind: SocketAddr) -> Result<Running, ServeError> {
         _ => ServeError::Bind { address: bind, source },
     })?;
     let address = listener.local_addr().map_err(|source| ServeError::Bind { address: bind, source })?;
+    give_up_those_who_take_nothing(&listener);
     let (stopping, stopping_seen) = watch::channel(false);
     let (keep_keys, body_time) = (state.config.orders.keep_keys, state.config.http.body_time);
     let access = Arc::new(Access::new(&state.config.http, state.store.clone()));
@@ -87,6 +91,9 @@ pub fn serve(state: AppState, bind: SocketAddr) -> Result<Running, ServeError> {
         is_api: state.status.roles().contains(&Role::Api),
         stopping: stopping_seen,
         metrics: metrics::Memory::default(),
+        feed_places: Arc::new(Semaphore::new(state.config.feed.clients_max)),
+        large_bodies: Arc::new(Semaphore::new(LARGE_BODIES_MAX)),
+        batches: Arc::new(Semaphore::new(WORKERS)),
     });
     let state = web::Data::from(Arc::new(state));
     let (started, has_started) = mpsc::channel();
@@ -124,6 +131,14 @@ pub fn serve(state: AppState, bind: SocketAddr) -> Result<Running, ServeError> {
         .map_err(ServeError::Start)?;
     let handle = has_started.recv().unwrap_or_else(|_| Err(io::Error::other("its thread ended")));
     Ok(Running { address, handle: handle.map_err(ServeError::Start)?, stopping })
+}
+
+/// Connections inherit it: one whose client takes nothing of what it was sent for so long is ended by the kernel, together
+/// with what waits for it.
+fn give_up_those_who_take_nothing(listener: &TcpListener) {
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(listener, UNREAD_TIMEOUT_MS) {
+        tracing::warn!(%error, "clients that read nothing of their answers keep their connections");
+    }
 }
 
 fn app(

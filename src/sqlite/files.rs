@@ -19,7 +19,7 @@ use super::disk::Disk;
 use super::wal::Wal;
 
 /// What stands beside the database: write-ahead log, its index, and the lock against a second process.
-const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", ".lock"];
+pub(super) const SUFFIXES: [&str; 4] = ["", "-wal", "-shm", ".lock"];
 
 /// A file, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

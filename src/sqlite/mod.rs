@@ -1,11 +1,12 @@
-//! What the two SQLite files of an installation share, the store and the embedded log: their write-ahead logs stay small,
-//! and a file that was removed or replaced under the process is noticed.
+//! What the two SQLite files of an installation share, the store and the embedded log: their write-ahead logs stay small, a
+//! file that was removed or replaced under the process is noticed, and nobody but the owner can read them.
 //!
 //! Owns no table and runs no query of the product. Only this folder, `store` and `bus/embedded` know Diesel.
 
 mod checkpointer;
 mod disk;
 mod files;
+pub(crate) mod private;
 #[cfg(test)]
 mod tests;
 mod wal;

@@ -8,6 +8,7 @@ use diesel::sql_types::Text;
 use super::Store;
 use super::connection::{Database, Purpose, Target};
 use super::model::StoreError;
+use crate::sqlite::private;
 
 impl Store {
     /// Copies the SQLite store at `from` as it is now to the new file `to`. Blocks.
@@ -31,7 +32,9 @@ impl Store {
         let Database::Sqlite(mut store) = Target::Sqlite(from.to_owned()).connect(Purpose::Checkpoint)? else {
             unreachable!("a file is opened as SQLite")
         };
-        diesel::sql_query("VACUUM INTO ?").bind::<Text, _>(name).execute(&mut store)?;
+        private::create(to).map_err(|error| StoreError::Misconfigured(format!("{name} cannot be written: {error}")))?;
+        let copied = diesel::sql_query("VACUUM INTO ?").bind::<Text, _>(name).execute(&mut store);
+        copied.inspect_err(|_| drop(std::fs::remove_file(to)))?;
         let mut copy = SqliteConnection::establish(name).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         diesel::sql_query("DELETE FROM meta WHERE name = 'identity'").execute(&mut copy)?;
         Ok(())

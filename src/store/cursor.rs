@@ -13,6 +13,9 @@ use crate::stores::FieldError;
 /// Most items of a page.
 pub const PAGE_ITEMS_MAX: usize = 1000;
 
+/// A page has no more items once they have so many bytes.
+const PAGE_BYTES_MAX: i64 = 8 << 20;
+
 /// One page of a list.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Page<T> {
@@ -55,6 +58,18 @@ impl<K: DeserializeOwned + Serialize> Cut<K> {
         self.limit
     }
 
+    /// How many of the rows that were asked for, of so many bytes each, the page takes: fewer than it may hold if they are
+    /// large, and at least one.
+    pub(super) fn fitting(&self, bytes: &[i64]) -> usize {
+        let mut room = PAGE_BYTES_MAX;
+        let fits = |bytes: &&i64| {
+            let fits = room > 0;
+            room = room.saturating_sub(**bytes);
+            fits
+        };
+        bytes.iter().take(self.limit).take_while(fits).count()
+    }
+
     /// Makes a page of the rows that were asked for.
     pub(super) fn page<T>(&self, items: Vec<T>, key: impl Fn(&T) -> K) -> Page<T> {
         let more = items.len() > self.limit;
@@ -68,5 +83,19 @@ impl<K: DeserializeOwned + Serialize> Cut<K> {
             URL_SAFE_NO_PAD.encode(serde_json::to_vec(&key(last)).expect("keys are made of numbers and strings"))
         });
         Page { items, next }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_where_its_items_are_large() {
+        let cut: Cut<i64> = Cut::new(None, 3).unwrap();
+        assert_eq!(cut.fitting(&[]), 0);
+        assert_eq!(cut.fitting(&[1, 1, 1, 1]), 3);
+        assert_eq!(cut.fitting(&[PAGE_BYTES_MAX * 2, 1]), 1);
+        assert_eq!(cut.fitting(&[PAGE_BYTES_MAX - 1, 1, 1]), 2);
     }
 }

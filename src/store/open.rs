@@ -1,6 +1,6 @@
 //! Opening and closing the store: the data directory, the lock against a second process, migrations, threads.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use super::model::StoreError;
 use super::schema::meta;
 use super::threads::{Connector, Queue};
 use super::{Inner, Store};
-use crate::sqlite::{Checkpointer, Files, WAL_BYTES_MAX};
+use crate::sqlite::{Checkpointer, Files, WAL_BYTES_MAX, private};
 
 /// Shortest time between two checkpoints. Pages that change all the time are copied once in that time, and the syncs of a
 /// checkpoint, which hold up those of the bus, are as rare.
@@ -235,7 +235,7 @@ pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
         return Err(refuse(format!("{:?} is not the path of a file; write sqlite:PATH", path.display())));
     }
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        std::fs::create_dir_all(directory).map_err(|error| {
+        private::create_directory(directory).map_err(|error| {
             refuse(format!("the directory {} cannot be created: {error}. Choose another one", directory.display()))
         })?;
     }
@@ -245,8 +245,7 @@ pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
     let not_writable = |path: &Path, error: &std::io::Error| {
         refuse(format!("{} is not writable: {error}. Allow writing there, or choose another place", path.display()))
     };
-    let open = |path: &Path| OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    let lock = open(&lock_path).map_err(|error| not_writable(&lock_path, &error))?;
+    let lock = private::open(&lock_path).map_err(|error| not_writable(&lock_path, &error))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -260,7 +259,8 @@ pub(super) fn lock_file(path: &Path) -> Result<File, StoreError> {
             return Err(refuse(format!("{} cannot be locked: {error}", lock_path.display())));
         }
     }
-    open(path).map_err(|error| not_writable(path, &error))?;
+    private::open(path).map_err(|error| not_writable(path, &error))?;
+    private::tighten(path);
     Ok(lock)
 }
 

@@ -73,6 +73,65 @@ fn whoever_is_waited_for_can_say_that_it_is_ready() {
 }
 
 #[test]
+fn every_image_of_others_can_be_pinned_to_its_content() {
+    for (name, service) in services() {
+        let image = service["image"].as_str().unwrap_or_default();
+        assert!(
+            image.starts_with("tillstream") || image.ends_with("_DIGEST:-}"),
+            "{name}: {image} has no place for a digest"
+        );
+    }
+    for dockerfile in ["docker/Dockerfile", "docker/plugins.Dockerfile"] {
+        let text = super::read(dockerfile);
+        let bases = text.lines().filter_map(|line| line.strip_prefix("FROM "));
+        for base in bases {
+            let variable = base.split("${").nth(1).and_then(|rest| rest.split('}').next());
+            let variable = variable.unwrap_or_else(|| panic!("{dockerfile}: {base} has no place for a digest"));
+            assert!(text.contains(&format!("ARG {variable}=\n")), "{dockerfile}: {variable}");
+            let passed = services().values().any(|service| {
+                service["build"]["args"][variable].as_str() == Some(format!("${{{variable}:-}}").as_str())
+            });
+            assert!(passed, "{variable} is not handed to the build");
+        }
+    }
+}
+
+#[test]
+fn each_image_is_built_by_one_service_and_the_others_take_what_it_built() {
+    let mut builders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let services = services();
+    for (name, service) in services.iter().filter(|(_, service)| service["build"].is_object()) {
+        builders.entry(service["image"].as_str().expect("a name").to_owned()).or_default().push(name.clone());
+        assert!(service["profiles"].is_null(), "{name} is there in every profile");
+    }
+    assert!(builders.values().all(|names| names.len() == 1), "{builders:?}");
+    for (name, service) in own() {
+        if service["build"].is_null() {
+            assert_eq!(service["pull_policy"], "never", "{name} must not look for it in a registry");
+            assert!(builders.contains_key(service["image"].as_str().expect("a name")), "{name}");
+        }
+    }
+}
+
+#[test]
+fn no_container_has_more_rights_than_it_needs() {
+    for (name, service) in services() {
+        assert_eq!(texts(&service["cap_drop"]), ["ALL"], "{name}");
+        assert_eq!(texts(&service["security_opt"]), ["no-new-privileges:true"], "{name}");
+        assert!(
+            service["pids_limit"].as_u64().is_some_and(|limit| limit <= 1024),
+            "{name} may start any number of processes"
+        );
+        let added: &[&str] = match name.as_str() {
+            "setup" => &["CHOWN"],
+            "mysql" => &["CHOWN", "DAC_OVERRIDE", "SETGID", "SETUID"],
+            _ => &[],
+        };
+        assert_eq!(texts(&service["cap_add"]), added, "{name}");
+    }
+}
+
+#[test]
 fn nothing_listens_beyond_this_machine_unless_somebody_says_so() {
     for (name, service) in services() {
         for port in texts(&service["ports"]) {

@@ -1,6 +1,7 @@
 //! The files that a process works on: removed or replaced under it, or put back from another time.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -163,4 +164,56 @@ async fn a_log_that_is_missing_beside_its_store_is_no_reason_to_make_a_new_one()
     assert_eq!(check.status.code(), Some(1), "{}", String::from_utf8_lossy(&check.stdout));
     let (code, said) = run(&mut command(&shop));
     assert_eq!(code, Some(2), "{said}");
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+}
+
+/// Everything in a directory, and the directory itself, is for its owner alone.
+fn is_private(directory: &Path) {
+    assert_eq!(mode(directory), 0o700, "{}", directory.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+        names.push(path);
+    }
+    assert!(names.len() > 1, "{names:?}");
+}
+
+#[actix::test]
+async fn nobody_but_the_owner_can_read_what_is_kept_or_copied() {
+    let shop = shop();
+    let process = Process::start(&shop);
+    process.post(&[drawer("T1", 1, 0)]).await;
+    is_private(&shop.path("data"));
+    assert!(tool(&shop, &["backup", "backup"]).output().expect("it starts").status.success());
+    is_private(&shop.path("backup"));
+}
+
+#[actix::test]
+async fn files_that_were_open_to_others_are_closed_at_the_next_start() {
+    let shop = shop();
+    drop(Process::start(&shop));
+    for entry in fs::read_dir(shop.path("data")).expect("a directory") {
+        fs::set_permissions(entry.expect("an entry").path(), fs::Permissions::from_mode(0o644)).expect("rights");
+    }
+    fs::set_permissions(shop.path("data"), fs::Permissions::from_mode(0o755)).expect("rights");
+    let process = Process::start(&shop);
+    process.post(&[drawer("T1", 1, 0)]).await;
+    is_private(&shop.path("data"));
+}
+
+#[actix::test]
+async fn a_directory_that_others_use_too_stays_open_to_them_and_the_files_are_closed() {
+    let shop = shop();
+    fs::create_dir(shop.path("data")).expect("a directory");
+    fs::set_permissions(shop.path("data"), fs::Permissions::from_mode(0o755)).expect("rights");
+    fs::write(shop.path("data/notes.txt"), "of somebody else").expect("a file");
+    let _process = Process::start(&shop);
+    assert_eq!(mode(&shop.path("data")), 0o755);
+    for file in ["bus.db", "bus.db-wal", "bus.db.lock", "store.db", "store.db-wal", "store.db.lock"] {
+        assert_eq!(mode(&shop.path("data").join(file)), 0o600, "{file}");
+    }
 }

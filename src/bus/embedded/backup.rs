@@ -7,6 +7,7 @@ use diesel::sql_types::Text;
 
 use super::{EmbeddedBus, error, log};
 use crate::bus::BusError;
+use crate::sqlite::private;
 
 impl EmbeddedBus {
     /// Copies the log at `from` as it is now to the new file `to`. Blocks.
@@ -25,7 +26,8 @@ impl EmbeddedBus {
             return refuse(format!("the path {} is not UTF-8", to.display()));
         };
         let mut reader = log::open_reader(from).map_err(|error| BusError::Unavailable(error.to_string()))?;
+        private::create(to).map_err(|error| BusError::Misconfigured(format!("{name} cannot be written: {error}")))?;
         let copied = diesel::sql_query("VACUUM INTO ?").bind::<Text, _>(name).execute(&mut reader);
-        copied.map(drop).map_err(|error| error::bus_error(from, &error))
+        copied.map(drop).inspect_err(|_| drop(std::fs::remove_file(to))).map_err(|error| error::bus_error(from, &error))
     }
 }

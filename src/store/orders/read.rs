@@ -136,12 +136,10 @@ impl Store {
 queries! {
     use diesel::prelude::*;
 
-    pub(in crate::store) fn page(
-        db: &mut Db,
-        filter: &OrderFilter,
-        cut: &Cut<String>,
-    ) -> Result<Page<StoredOrder>, StoreError> {
-        let mut query = orders::table.into_boxed().order(orders::id.desc()).limit(cut.rows());
+    type Boxed<'a> = orders::BoxedQuery<'a, <Db as Connection>::Backend>;
+
+    fn filtered<'a>(filter: &'a OrderFilter, cut: &'a Cut<String>) -> Boxed<'a> {
+        let mut query = orders::table.into_boxed().order(orders::id.desc());
         if let Some(status) = filter.status {
             query = query.filter(orders::status.eq(status.as_str()));
         }
@@ -161,13 +159,23 @@ queries! {
         if let Some(after) = &cut.after {
             query = query.filter(orders::id.lt(after));
         }
-        let rows: Vec<OrderRow> = query.load(db)?;
+        query
+    }
+
+    pub(in crate::store) fn page(
+        db: &mut Db,
+        filter: &OrderFilter,
+        cut: &Cut<String>,
+    ) -> Result<Page<StoredOrder>, StoreError> {
+        let bytes = diesel::dsl::sql::<diesel::sql_types::BigInt>("OCTET_LENGTH(document)");
+        let bytes: Vec<i64> = filtered(filter, cut).limit(cut.rows()).select(bytes).load(db)?;
+        let fitting = cut.fitting(&bytes);
+        let rows: Vec<OrderRow> =
+            filtered(filter, cut).limit(i64::try_from(fitting).expect("a page has at most a thousand items")).load(db)?;
         // One that cannot be read hides none of the others.
-        let more = rows.len() > cut.items();
         let unreadable = |error: &StoreError| tracing::warn!(%error, "an order is not listed");
-        let rows = rows.into_iter().take(cut.items());
-        let items = rows.filter_map(|row| row.into_order().inspect_err(unreadable).ok()).collect();
-        Ok(cut.page_with(items, more, |order: &StoredOrder| order.id.clone()))
+        let items = rows.into_iter().filter_map(|row| row.into_order().inspect_err(unreadable).ok()).collect();
+        Ok(cut.page_with(items, bytes.len() > fitting, |order: &StoredOrder| order.id.clone()))
     }
 
     pub(in crate::store) fn detail(db: &mut Db, id: &str) -> Result<OrderDetail, StoreError> {
