@@ -153,12 +153,7 @@ impl App {
         let is_shared = bus.is_shared() && store.is_shared();
         let status = Arc::new(Status::new(roles.clone()));
         let public_feed = Feed::new(config.feed.capacity);
-        // Where processes share the work, every feed shows that of all, as the bus tells it.
-        let feed = if is_shared {
-            Feed::of_kinds(FORWARD_ITEMS_MAX, vec![FeedKind::Log, FeedKind::Http])
-        } else {
-            public_feed.clone()
-        };
+        let feed = own_feed(&public_feed, is_shared);
         let control = Control::start(store.clone(), feed.clone(), Arc::clone(&status), &defaults).await;
         let control = control.map_err(not_for_us)?;
         control.follow(Arc::clone(&bus));
@@ -313,6 +308,11 @@ impl App {
             tracing::info!("stopped before everything was delivered; it goes on at the next start");
         }
     }
+}
+
+/// What this process itself tells. Where processes share the work, every feed shows that of all, as the bus tells it.
+fn own_feed(public: &Feed, is_shared: bool) -> Feed {
+    if is_shared { Feed::of_kinds(FORWARD_ITEMS_MAX, vec![FeedKind::Log, FeedKind::Http]) } else { public.clone() }
 }
 
 /// Reads `plugins.file`. Only the default one may be missing: then the built-in copy serves.

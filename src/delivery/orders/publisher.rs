@@ -115,21 +115,8 @@ impl Publisher {
                 return Ok(true);
             }
         }
-        let position = match known.position {
-            Some(position) => position,
-            // Also takes the lane away from whoever had it before, and waits for what that one had begun.
-            None => {
-                let position = self.context.bus.lane_position(known.lane.clone()).await?.unwrap_or(0);
-                if store.order_batches_follow(&self.owner, position).await? {
-                    tracing::error!(
-                        position,
-                        "the store was set back behind the bus; new batches of orders go on behind what the bus has. See Backup and \
-                         restore in docs/operations.md for what else to do"
-                    );
-                }
-                position
-            }
-        };
+        let position =
+            if let Some(position) = known.position { position } else { self.ask_position(&known.lane).await? };
         known.position = Some(position);
         self.retry_parked(known).await?;
         let Some(batch) = store.next_order_batch(&self.owner, BATCH_MAX).await? else { return Ok(false) };
@@ -163,6 +150,19 @@ impl Publisher {
         self.context.status.orders.published.add(published as u64);
         self.context.signals.published.notify_one();
         Ok(true)
+    }
+
+    /// Where the lane stands on the bus. Also takes the lane away from whoever had it before, and waits for what that one had begun.
+    async fn ask_position(&self, lane: &str) -> Result<i64, PassError> {
+        let position = self.context.bus.lane_position(lane.to_owned()).await?.unwrap_or(0);
+        if self.context.store.order_batches_follow(&self.owner, position).await? {
+            tracing::error!(
+                position,
+                "the store was set back behind the bus; new batches of orders go on behind what the bus has. See Backup and restore in \
+                 docs/operations.md for what else to do"
+            );
+        }
+        Ok(position)
     }
 
     async fn retry_parked(&self, known: &mut Knowledge) -> Result<(), StoreError> {
