@@ -8,6 +8,8 @@
 mod away;
 #[path = "pipeline/chain.rs"]
 mod chain;
+#[path = "kafka/codecs.rs"]
+mod codecs;
 #[path = "kafka/disturbed.rs"]
 mod disturbed;
 #[path = "kafka/ghosts.rs"]
