@@ -365,35 +365,40 @@ fn control_record(row: &PluginRow, actor: &str) -> NewRecord {
 
 async fn load(store: &Store, registry: &[Registered]) -> Result<Snapshot, StoreError> {
     let (epoch, rows) = store.load_plugins().await?;
-    let mut rows: BTreeMap<String, PluginRow> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
-    let plugins = registry.iter().map(|registered| {
-        let row = rows.remove(registered.name).unwrap_or_else(|| PluginRow {
-            name: registered.name.to_owned(),
-            active: false,
-            revision: 0,
-            eligibility: json!({}),
-            settings: json!({}),
-            starts: None,
-            external: None,
-        });
-        let compiled = registered.compile(&row.eligibility, &row.settings);
-        let plugin = PluginSnapshot::new(row, compiled);
-        if let Some(fault) = &plugin.fault {
-            tracing::error!(
-                plugin = registered.name,
-                fault,
-                "its stored settings do not hold in this version; it rests until they are corrected"
-            );
-        }
-        plugin
-    });
-    let plugins = plugins.collect();
     let refused = store.refused_manifests().await?;
-    let loaded = aside(move || external::load(rows, refused)).await;
-    let (externals, refused) = loaded.map_err(|error| StoreError::Unavailable(error.to_string()))?;
     let (revision, document) = store.load_stores().await?.unwrap_or((0, json!({})));
-    let stores = stores_of(revision, document)?;
-    Ok(Snapshot::new(epoch, Arc::new(stores), revision, plugins).with_externals(externals, refused))
+    let registry = registry.to_vec();
+    let checked = aside(move || {
+        let mut rows: BTreeMap<String, PluginRow> = rows.into_iter().map(|row| (row.name.clone(), row)).collect();
+        let plugins = registry.iter().map(|registered| builtin(registered, rows.remove(registered.name))).collect();
+        let (externals, refused) = external::load(rows, refused);
+        let stores = stores_of(revision, document)?;
+        Ok(Snapshot::new(epoch, Arc::new(stores), revision, plugins).with_externals(externals, refused))
+    });
+    checked.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+}
+
+/// A built-in plugin as its row says, or as one that nobody has switched on yet.
+fn builtin(registered: &Registered, row: Option<PluginRow>) -> PluginSnapshot {
+    let row = row.unwrap_or_else(|| PluginRow {
+        name: registered.name.to_owned(),
+        active: false,
+        revision: 0,
+        eligibility: json!({}),
+        settings: json!({}),
+        starts: None,
+        external: None,
+    });
+    let compiled = registered.compile(&row.eligibility, &row.settings);
+    let plugin = PluginSnapshot::new(row, compiled);
+    if let Some(fault) = &plugin.fault {
+        tracing::error!(
+            plugin = registered.name,
+            fault,
+            "its stored settings do not hold in this version; it rests until they are corrected"
+        );
+    }
+    plugin
 }
 
 /// The stores as they stand in the database. Whatever is wrong with one of them, none may be guessed: business days, opening hours

@@ -40,6 +40,7 @@ const TRUE: &[&str] = &[
     "[1, 2, 3].filter(x, x > 1) == [2, 3] && [1, 2].map(x, x * 2) == [2, 4] && [1, 2, 3].map(x, x > 1, x * 2) == [4, 6]",
     "{'a': 1, 'b': 2}.all(key, key in ['a', 'b']) && {'a': 1}.map(k, k) == ['a'] && event.data.voucher.exists(k, k == 'codes')",
     "[1, 2].exists(x, [2, 3].exists(y, x == y)) && [[1], [2]].all(x, x.all(x, x > 0)) && [1].map(x, [2].map(y, x + y)) == [[3]]",
+    "[1].exists(type, type == 1) && [[1]].all(list, list == [1]) && ['a'].map(string, string + 'b') == ['ab']",
     "event.data.voucher.codes.map(c, c + '!').filter(c, c.startsWith('A')) == ['A!']",
     // Functions on texts: size counts code points, no case folding.
     "size('héé') == 3 && 'abc'.size() == 3 && size([1, 2]) == 2 && [1].size() == 1 && size({'a': 1}) == 1 && size('💥') == 1",

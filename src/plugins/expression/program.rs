@@ -292,7 +292,7 @@ impl<'a> Checker<'a> {
             let message = format!("{}() begins with the name of a variable, such as x", call.func_name);
             return Err(self.error(at, message));
         };
-        if variable == "event" || TYPES.contains(&variable.as_str()) {
+        if variable == "event" {
             return Err(self.error(at, format_args!("{variable} cannot be the name of a variable; write x")));
         }
         self.variables.push(variable);
