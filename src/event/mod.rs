@@ -4,6 +4,7 @@
 //! mode (`ce_*` headers). Either way the event keeps the bytes of its structured form, so unknown types and unknown
 //! keys are passed on as they came.
 
+mod card;
 mod content;
 mod data;
 mod derived;
@@ -20,6 +21,7 @@ use std::fmt;
 use bytes::Bytes;
 use compact_str::CompactString;
 
+pub use card::{holds_card_number, is_card_number};
 pub use data::*;
 pub use derived::{DerivedId, NewEvent, stable_id};
 pub(crate) use parse::is_forbidden_key;

@@ -12,7 +12,7 @@ use super::one_pass;
 use super::unique_keys::UniqueKeys;
 use super::{
     EVENT_BYTES_MAX, Event, EventClass, EventData, EventError, EventType, Id, NESTING_MAX, Reason, Source,
-    looks_like_card_number,
+    is_card_number,
 };
 use crate::time::Timestamp;
 
@@ -297,7 +297,7 @@ pub(super) fn forbidden(key: &str) -> Option<String> {
 
 fn checked_token(data: EventData) -> Result<EventData, EventError> {
     match data.card_token() {
-        Some(token) if looks_like_card_number(token) => Err(fault(
+        Some(token) if is_card_number(token) => Err(fault(
             Reason::ForbiddenData,
             "data.cardToken",
             "looks like a card number; send a token that stands for the card",

@@ -1,6 +1,6 @@
 //! Masks what must never be stored, in bytes that are kept because they could not be understood.
 
-use super::looks_like_card_number;
+use super::card::card_numbers;
 use super::parse::{FORBIDDEN_KEYS, is_forbidden_key};
 
 /// The bytes with card numbers and the values of forbidden keys masked by `*`; everything else stays as it is.
@@ -26,18 +26,14 @@ pub fn redact_header(name: &str, value: &[u8]) -> Vec<u8> {
 
 fn mask_card_numbers(bytes: &mut [u8]) {
     let mut start = 0;
-    while start < bytes.len() {
-        if !bytes[start].is_ascii_digit() {
-            start += 1;
-            continue;
-        }
-        let length =
-            bytes[start..].iter().take_while(|byte| byte.is_ascii_digit() || matches!(byte, b' ' | b'-')).count();
-        let run = &mut bytes[start..start + length];
-        if std::str::from_utf8(run).is_ok_and(|text| looks_like_card_number(text.trim_end_matches([' ', '-']))) {
-            run.iter_mut().filter(|byte| byte.is_ascii_digit()).for_each(|byte| *byte = b'*');
-        }
-        start += length;
+    let mut found = Vec::new();
+    for chunk in bytes.utf8_chunks() {
+        found.extend(card_numbers(chunk.valid()).into_iter().map(|range| start + range.start..start + range.end));
+        start += chunk.valid().len() + chunk.invalid().len();
+    }
+    for range in found {
+        // Of digits beyond ASCII every byte goes.
+        bytes[range].iter_mut().filter(|byte| byte.is_ascii_digit() || !byte.is_ascii()).for_each(|byte| *byte = b'*');
     }
 }
 
@@ -74,6 +70,16 @@ mod tests {
         let text = String::from_utf8(kept).unwrap();
         assert_eq!(text, r#"{"cardToken":"****************","dateOfBirth": "**********","n":12345,"pan":**}"#);
     }
+
+    #[test]
+    fn barcodes_stay_legible_and_card_numbers_do_not_whatever_stands_around_them() {
+        let kept = |text: &str| String::from_utf8(redact(text.as_bytes())).unwrap();
+        let barcode = r#"{"productId":"5449000000996","customerId":"9000000000000001","line":1"#;
+        assert_eq!(kept(barcode), barcode);
+        assert_eq!(kept(r#"{"reason":"card 4111-1111 1111 1111 ok""#), r#"{"reason":"card ****-**** **** **** ok""#);
+        assert_eq!(redact(b"\xff4111111111111111\xff"), b"\xff****************\xff");
+    }
+
     #[test]
     fn a_header_that_stands_for_a_forbidden_key_is_masked_as_a_whole() {
         let kept = |name, value: &str| String::from_utf8(redact_header(name, value.as_bytes())).unwrap();

@@ -44,6 +44,30 @@ fn every_wrong_field_is_named() {
 }
 
 #[test]
+fn barcodes_and_loyalty_numbers_can_be_ordered_though_their_check_digit_is_that_of_a_card() {
+    let with = |field: &str, value: &str| {
+        let mut order = valid();
+        match field {
+            "customerId" => order["customerId"] = json!(value),
+            field => order["items"][0][field] = json!(value),
+        }
+        parse(&order).map(|_| ())
+    };
+    for code in ["5449000000996", "3175680011480", "00012345600012", "9780306406157", "96385074", "4111111111111111"] {
+        assert_eq!(with("productId", code), Ok(()), "{code}");
+    }
+    for loyalty in ["9000000000000001", "9826300000000007", "5449000000996"] {
+        assert_eq!(with("customerId", loyalty), Ok(()), "{loyalty}");
+    }
+    for text in ["Gift card 5449000000996", "6 x 0.33 l"] {
+        assert_eq!(with("description", text), Ok(()), "{text}");
+    }
+    for text in ["paid with 4111-1111-1111-1111", "378282246310005"] {
+        assert!(with("description", text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn a_line_that_is_no_whole_number_of_cents_may_be_rounded_either_way() {
     let with_total = |total: i64| {
         let mut order = valid();

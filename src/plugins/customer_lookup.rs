@@ -12,7 +12,7 @@ use super::{EventTypes, FieldError, Plugin, Subscription, check_range};
 use crate::effect::{Effects, HttpRequest, Service};
 use crate::event::{
     CustomerEnriched, CustomerIdentified, CustomerLookupFailed, Event, EventData, EventType, Id, Reply, ReplyOutcome,
-    Scope, is_forbidden_key, looks_like_card_number,
+    Scope, holds_card_number, is_card_number, is_forbidden_key,
 };
 
 /// Longest text of a kept field, in characters.
@@ -171,10 +171,10 @@ fn kept_scalar(value: &Value) -> Option<Value> {
         Value::Null | Value::Bool(_) => Some(value.clone()),
         Value::Number(number) => {
             let whole = number.as_f64().map(|number| format!("{number:.0}")).unwrap_or_default();
-            let is_card = looks_like_card_number(&number.to_string()) || looks_like_card_number(&whole);
+            let is_card = is_card_number(&number.to_string()) || is_card_number(&whole);
             (!is_card).then(|| value.clone())
         }
-        Value::String(text) if looks_like_card_number(text) => None,
+        Value::String(text) if holds_card_number(text) => None,
         Value::String(text) => Some(text.chars().take(TEXT_CHARS_MAX).collect::<String>().into()),
         Value::Array(_) | Value::Object(_) => None,
     }

@@ -340,18 +340,48 @@ fn terminal_of(source: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// The Luhn check over 13 to 19 digits, spaces and dashes aside.
+/// Prefixes of issuers and the lengths of their numbers.
+const ISSUERS: &[(&str, std::ops::RangeInclusive<usize>)] = &[
+    ("4", 13..=13),
+    ("4", 16..=16),
+    ("4", 19..=19),
+    ("51", 16..=16),
+    ("52", 16..=16),
+    ("53", 16..=16),
+    ("54", 16..=16),
+    ("55", 16..=16),
+    ("34", 15..=15),
+    ("37", 15..=15),
+    ("36", 14..=19),
+    ("38", 14..=19),
+    ("39", 14..=19),
+    ("6011", 16..=19),
+    ("65", 16..=19),
+    ("62", 16..=19),
+    ("81", 16..=19),
+    ("50", 13..=19),
+    ("56", 13..=19),
+    ("57", 13..=19),
+    ("58", 13..=19),
+    ("67", 13..=19),
+];
+
+/// An issuer's prefix and length, the Luhn check, and no barcode. Knows the issuers whose numbers the rig makes.
 pub(crate) fn is_card_number(text: &str) -> bool {
-    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b' ' || byte == b'-') {
+    if !text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b' ' | b'-' | b'.')) {
         return false;
     }
-    let digits: Vec<u32> = text.chars().rev().filter_map(|c| c.to_digit(10)).collect();
-    let sum: u32 = digits
+    let written: String = text.chars().filter(char::is_ascii_digit).collect();
+    let digits: Vec<u32> = written.chars().rev().filter_map(|c| c.to_digit(10)).collect();
+    let luhn: u32 = digits
         .iter()
         .enumerate()
         .map(|(place, digit)| if place % 2 == 0 { *digit } else { digit * 2 / 10 + digit * 2 % 10 })
         .sum();
-    (13..=19).contains(&digits.len()) && sum.is_multiple_of(10)
+    let gtin: u32 = digits.iter().enumerate().map(|(place, digit)| digit * [1, 3][place % 2]).sum();
+    let barcode = gtin.is_multiple_of(10) && (digits.len() == 13 || (digits.len() == 14 && !written.starts_with('3')));
+    let issued = ISSUERS.iter().any(|(prefix, lengths)| written.starts_with(prefix) && lengths.contains(&digits.len()));
+    issued && luhn.is_multiple_of(10) && !barcode
 }
 
 fn nesting(text: &str) -> usize {
