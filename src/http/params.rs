@@ -32,6 +32,31 @@ pub(super) enum When {
     Day(jiff::civil::Date),
 }
 
+/// A day begins this long before its midnight in UTC somewhere on earth,
+const DAY_BEGINS_EARLIER_SECONDS: i64 = 14 * 3600;
+/// and at most so long after it: far in the west, in a shop whose business day begins late.
+const DAY_BEGINS_LATER_SECONDS: i64 = 36 * 3600;
+
+impl When {
+    /// True if it is later than `to` for every store, wherever on earth it is.
+    fn is_after(self, to: Self) -> bool {
+        let midnight = |day: jiff::civil::Date| {
+            let midnight = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+            Some(Timestamp::from_millis(midnight.timestamp().as_millisecond()))
+        };
+        match (self, to) {
+            (Self::At(from), Self::At(to)) => from > to,
+            (Self::Day(from), Self::Day(to)) => from > to,
+            (Self::At(from), Self::Day(to)) => {
+                midnight(to).is_some_and(|to| from > to.plus_seconds(DAY_BEGINS_LATER_SECONDS))
+            }
+            (Self::Day(from), Self::At(to)) => {
+                midnight(from).is_some_and(|from| from.plus_seconds(-DAY_BEGINS_EARLIER_SECONDS) > to)
+            }
+        }
+    }
+}
+
 /// Describes a [`When`].
 pub(super) struct WhenText;
 
@@ -56,7 +81,24 @@ impl Params {
                 return Err(Problem::parameter(name, format!("is not known here; known are: {names}")));
             }
         }
-        Ok(Self(pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect()))
+        let params = Self(pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect());
+        params.check_span(known)?;
+        Ok(params)
+    }
+
+    /// Where a span of time can be asked for, its end must not be before its beginning: an empty list would look like an
+    /// answer.
+    fn check_span(&self, known: &[&str]) -> Result<(), Problem> {
+        if !(known.contains(&"from") && known.contains(&"to")) {
+            return Ok(());
+        }
+        // What is no time at all is refused by who asks for it.
+        match (self.when("from"), self.when("to")) {
+            (Ok(Some(from)), Ok(Some(to))) if from.is_after(to) => {
+                Err(Problem::parameter("from", "is after to; exchange the two, or leave one of them out"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The only value of a parameter.
@@ -158,7 +200,7 @@ mod tests {
 
     fn params(query: &str) -> Result<Params, Problem> {
         let request = TestRequest::with_uri(&format!("/api/x?{query}")).to_http_request();
-        Params::read(&request, &["type", "from", "limit", "cursor", "terminal"])
+        Params::read(&request, &["type", "from", "to", "limit", "cursor", "terminal"])
     }
 
     #[test]
@@ -189,6 +231,34 @@ mod tests {
         let at = Timestamp::parse("2026-01-05T06:00:00Z").unwrap();
         assert_eq!(when("from=2026-01-05T06:00:00Z"), Some(When::At(at)));
         assert_eq!(when("from=yesterday"), None);
+    }
+
+    #[test]
+    fn a_span_that_ends_before_it_begins_is_refused_and_says_which_parameter() {
+        let refused = |query: &str| params(query).err().map(|problem| problem.to_string());
+        for wrong in [
+            "from=2026-01-06&to=2026-01-05",
+            "from=2026-01-05T06:00:00.001Z&to=2026-01-05T06:00:00Z",
+            "from=2026-01-05T06:00:00Z&to=2026-01-05T07:00:00%2B02:00",
+            "from=2026-01-06&to=2026-01-05T09:59:59Z",
+            "from=2026-01-07T00:00:00Z&to=2026-01-05",
+        ] {
+            assert!(
+                refused(wrong).is_some_and(|text| text.contains("from is after to")),
+                "{wrong}: {:?}",
+                refused(wrong)
+            );
+        }
+        for right in [
+            "from=2026-01-05&to=2026-01-05",
+            "from=2026-01-05T06:00:00Z&to=2026-01-05T08:00:00%2B02:00",
+            "from=2026-01-05T23:00:00Z&to=2026-01-05",
+            "from=2026-01-06&to=2026-01-05T23:00:00Z",
+            "from=2026-01-06&to=",
+            "to=2026-01-05",
+        ] {
+            assert_eq!(refused(right), None, "{right}");
+        }
     }
 
     #[test]
