@@ -64,7 +64,8 @@ pub struct TimeSheetSession {
     pub paid_seconds: i64,
     /// What ended it: `logout`, `login_elsewhere`, `idle` or `maximum_shift`.
     pub cause: Option<String>,
-    /// `late`: an event of it came late; `overlap`: it overlaps another session of the employee.
+    /// `late`: an event of it came late; `overlap`: it overlaps another session of the employee; `review`: a person should
+    /// look at it, since it went on, or ended with a logout, after more than the idle time.
     pub flags: Vec<String>,
 }
 
@@ -226,8 +227,23 @@ pub struct Context<'a> {
     pub position: Position,
     /// True if the event is older than the clock of its partition was.
     pub late: bool,
+    /// True if nobody else acted at the event's terminal since the same employee did.
+    pub same_actor: bool,
     /// The stores with their time zones, jurisdictions and hours.
     pub stores: &'a Stores,
+}
+
+/// An event that is further than this behind the clock counts as at the clock: no till is offline for as long, so its own
+/// clock is wrong. Milliseconds.
+pub const BEHIND_MAX_MS: i64 = 7 * 86_400_000;
+
+impl Context<'_> {
+    /// When the event happened, as far as its terminal can be believed: its own time, but neither after the clock nor more
+    /// than [`BEHIND_MAX_MS`] before it.
+    #[must_use]
+    pub fn time_of(&self, event: &Event) -> Timestamp {
+        if self.now.millis_since(event.time) > BEHIND_MAX_MS { self.now } else { event.time.min(self.now) }
+    }
 }
 
 /// Collects what a plugin asks for while it looks at one event or timer.
@@ -261,6 +277,21 @@ impl<'a> Effects<'a> {
     #[must_use]
     pub const fn now(&self) -> Timestamp {
         self.context.now
+    }
+
+    /// When the event happened, see [`Context::time_of`].
+    #[must_use]
+    pub fn time_of(&self, event: &Event) -> Timestamp {
+        self.context.time_of(event)
+    }
+
+    /// The time of what follows from the cause.
+    fn time(&self) -> Timestamp {
+        match self.cause {
+            Cause::Event(event) if event.is_from_terminal() => self.context.time_of(event),
+            Cause::Event(event) => event.time,
+            Cause::Timer(due) => due,
+        }
     }
 
     /// A new id that depends on cause, plugin, entity and the number of ids and effects asked for so far.
@@ -298,7 +329,7 @@ impl<'a> Effects<'a> {
         let id = self.derive_id();
         let source = format!("/plugins/{}", self.context.plugin);
         let value = data.to_value().expect("event data is made of strings, numbers and lists");
-        let (time, causation, correlation) = match self.cause {
+        let (causation, correlation) = match self.cause {
             Cause::Event(event) => {
                 // An answer travels on an internal event that nobody sees; what it caused follows from the event that asked.
                 let asked = matches!(event.data, EventData::Reply(_)).then(|| event.causation_id.as_ref()).flatten();
@@ -306,11 +337,11 @@ impl<'a> Effects<'a> {
                 // What a terminal sends as correlation may be of any length; it must not make this event too large.
                 let correlation = event.correlation_id.as_ref().filter(|id| id.len() <= EVENT_NAME_BYTES_MAX);
                 let correlation = correlation.map_or_else(|| name.clone(), ToString::to_string);
-                (event.time, Some(name), Some(correlation))
+                (Some(name), Some(correlation))
             }
-            Cause::Timer(due) => (due, None, None),
+            Cause::Timer(_) => (None, None),
         };
-        let mut event = NewEvent::new(&id, &source, data.event_type(), time, value);
+        let mut event = NewEvent::new(&id, &source, data.event_type(), self.time(), value);
         event.subject = terminal;
         event.partitionkey = terminal.and_then(|terminal| terminal.rsplit('/').next());
         event.causationid = causation.as_deref();
@@ -335,7 +366,7 @@ impl<'a> Effects<'a> {
             entity: self.context.entity.to_owned(),
             terminal: event.source.as_str().to_owned(),
             causation_id: event.name(),
-            at: event.time,
+            at: self.time(),
             request,
         };
         self.effects.push(Effect::Http(effect));
@@ -348,10 +379,7 @@ impl<'a> Effects<'a> {
             plugin: self.context.plugin.to_owned(),
             level: "info".to_owned(),
             message: message.into(),
-            at: match self.cause {
-                Cause::Event(event) => event.time,
-                Cause::Timer(due) => due,
-            },
+            at: self.time(),
             terminal: match self.cause {
                 Cause::Event(event) => event.terminal_id().map(ToOwned::to_owned),
                 Cause::Timer(_) => None,

@@ -25,6 +25,7 @@ pub use standing::{Standing, StandingPlace};
 
 use crate::bus::TopicPartition;
 use crate::config::Role;
+use crate::pipeline::till_clocks::Drifts;
 use crate::store::model::PartitionRow;
 use crate::time::Timestamp;
 
@@ -244,6 +245,9 @@ impl ActorStatus {
     }
 }
 
+/// Tills with wrong clocks that a process tells of.
+const CLOCKS_MAX: usize = 200;
+
 /// What the process is doing.
 #[derive(Debug)]
 pub struct Status {
@@ -263,6 +267,8 @@ pub struct Status {
     /// What plugins have done in the other processes that share the work.
     elsewhere: RwLock<BTreeMap<String, PluginFigures>>,
     actors: RwLock<BTreeMap<String, Arc<ActorStatus>>>,
+    /// By source, in milliseconds: tills whose clocks are ahead, or below 0 behind.
+    clocks: RwLock<BTreeMap<String, i64>>,
     /// Reasons why the process cannot do its work now, by part.
     unready: RwLock<BTreeMap<&'static str, String>>,
     /// What is set aside so that the others go on.
@@ -295,6 +301,7 @@ impl Status {
             plugins: RwLock::default(),
             elsewhere: RwLock::default(),
             actors: RwLock::default(),
+            clocks: RwLock::default(),
             unready: RwLock::default(),
             parked: Parked::default(),
         }
@@ -397,6 +404,29 @@ impl Status {
     #[must_use]
     pub fn actors(&self) -> Vec<(String, Arc<ActorStatus>)> {
         list(&self.actors)
+    }
+
+    /// Takes note of tills whose clocks are wrong, or right again.
+    pub fn note_clocks(&self, drifts: &Drifts) {
+        let mut clocks = self.clocks.write().unwrap_or_else(PoisonError::into_inner);
+        for (source, drift) in drifts {
+            match drift {
+                None => {
+                    clocks.remove(source.as_str());
+                }
+                Some(drift) if clocks.len() < CLOCKS_MAX || clocks.contains_key(source.as_str()) => {
+                    clocks.insert(source.to_string(), *drift);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Tills whose clocks are wrong, by source: milliseconds ahead, or below 0 behind.
+    #[must_use]
+    pub fn clocks(&self) -> Vec<(String, i64)> {
+        let clocks = self.clocks.read().unwrap_or_else(PoisonError::into_inner);
+        clocks.iter().map(|(source, drift)| (source.clone(), *drift)).collect()
     }
 
     /// Says that a part of the process cannot work now, and what a person can do about it; `None`: it can again.

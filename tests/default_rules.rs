@@ -46,6 +46,7 @@ fn run(messages: &[Event]) -> Outcome {
                 now: clock,
                 position: Position::default(),
                 late: event.time < clock,
+                same_actor: false,
                 stores: &stores,
             };
             let mut wake = None;

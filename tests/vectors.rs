@@ -76,6 +76,7 @@ fn what_is_published_stands_on_the_bus_as_if_a_built_in_plugin_had_published_it(
             now: cause.time,
             position: Position::default(),
             late: false,
+            same_actor: false,
             stores: &stores,
         };
         assert_eq!(text(&vector, "plugin"), context.plugin);

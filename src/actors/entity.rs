@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::BatchInput;
 use crate::effect::{Cause, Context, Effect, Effects, Position};
 use crate::event::EventData;
+use crate::pipeline::Placed;
 use crate::plugins::{Plugin, forgetting};
 use crate::store::model::{EntityKey, EntityRow};
 use crate::time::Timestamp;
@@ -215,7 +216,7 @@ impl<P: Plugin> EntityActor<P> {
             if round == TIMERS_IN_A_ROW_MAX {
                 return Err((poison, "the timer sets itself again without end".to_owned()));
             }
-            let context = context::<P>(&self.key, work, due, (Position::default(), false));
+            let context = context::<P>(&self.key, work, due, None);
             let mut fx = Effects::new(context, Cause::Timer(due), effects, &mut self.due);
             let state = &mut self.state;
             guarded(|| P::on_timer(state, compiled, &mut fx)).map_err(|message| (poison, message))?;
@@ -231,7 +232,7 @@ impl<P: Plugin> EntityActor<P> {
         effects: &mut Vec<Effect>,
     ) -> Result<(), String> {
         let placed = &work.input.events[index as usize];
-        let context = context::<P>(&self.key, work, placed.clock, (placed.position, placed.late));
+        let context = context::<P>(&self.key, work, placed.clock, Some(placed));
         let mut fx = Effects::new(context, Cause::Event(&placed.event), effects, &mut self.due);
         let state = &mut self.state;
         guarded(|| match &placed.event.data {
@@ -241,10 +242,13 @@ impl<P: Plugin> EntityActor<P> {
     }
 }
 
-fn context<'a, P: Plugin>(key: &'a EntityKey, work: &'a Work, now: Timestamp, place: (Position, bool)) -> Context<'a> {
-    let (position, late) = place;
+/// The context of an event, or of a timer, which has no place.
+fn context<'a, P: Plugin>(key: &'a EntityKey, work: &'a Work, now: Timestamp, place: Option<&Placed>) -> Context<'a> {
+    let position = place.map_or_else(Position::default, |placed| placed.position);
+    let late = place.is_some_and(|placed| placed.late);
+    let same_actor = place.is_some_and(|placed| placed.same_actor);
     let stores = work.input.settings.stores();
-    Context { plugin: P::NAME, scope: key.scope, entity: &key.entity, now, position, late, stores }
+    Context { plugin: P::NAME, scope: key.scope, entity: &key.entity, now, position, late, same_actor, stores }
 }
 
 fn encoded(state: &impl serde::Serialize) -> Vec<u8> {

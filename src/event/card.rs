@@ -99,7 +99,7 @@ pub fn holds_card_number(text: &str) -> bool {
 
 /// Where card numbers stand in the text, in bytes; they may overlap.
 #[must_use]
-pub fn card_numbers(text: &str) -> Vec<Range<usize>> {
+pub(super) fn card_numbers(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     find(text, |range| {
         found.push(range);

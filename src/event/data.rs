@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::value::{Amount, Currency, Id, Quantity};
+use super::value::{Amount, Currency, Id, Quantity, SignedAmount};
 
 macro_rules! data {
     ($($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $type:ty),* $(,)? })*) => {$(
@@ -33,9 +33,12 @@ data! {
         #[serde(default, skip_serializing_if = "Option::is_none")] #[schemars(with = "Option<String>")]
         method: Option<CompactString>,
     }
-    /// An item is scanned or keyed in.
+    /// An item is scanned or keyed in; or, as `pos.basket.item_returned`, the customer gives it back within the sale.
     ItemAdded {
-        basket_id: Id, employee_id: Id, line: u32, product_id: Id,
+        basket_id: Id, employee_id: Id,
+        /// The number of this line in the basket. A void names it.
+        line: u32,
+        product_id: Id,
         #[serde(default, skip_serializing_if = "Option::is_none")] #[schemars(with = "Option<String>")]
         description: Option<CompactString>,
         #[schemars(with = "String")]
@@ -50,7 +53,11 @@ data! {
     }
     /// A line of the basket is taken back.
     ItemVoided {
-        basket_id: Id, employee_id: Id, line: u32, product_id: Id, quantity: Quantity, unit_price: Amount,
+        basket_id: Id, employee_id: Id,
+        /// The number of the line that is voided, not one of the void's own. Where no line of the basket has this number and
+        /// product, the product's last lines are voided.
+        line: u32,
+        product_id: Id, quantity: Quantity, unit_price: Amount,
         /// Where present, wins over quantity times unit price.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         amount: Option<Amount>,
@@ -59,18 +66,43 @@ data! {
         reason: Option<CompactString>,
     }
     /// The basket's sums are final.
-    SubtotalFinalized { basket_id: Id, employee_id: Id, item_count: u32, subtotal: Amount, tax: Amount, total: Amount, currency: Currency }
-    /// The customer has paid.
+    SubtotalFinalized {
+        basket_id: Id, employee_id: Id, item_count: u32, subtotal: Amount, tax: Amount,
+        /// What is to be paid, `rounding` included; with `direction: refund` what the customer is to get.
+        total: Amount,
+        currency: Currency,
+        /// `refund` if the total is owed to the customer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        direction: Option<Direction>,
+        /// True if the prices and `subtotal` include `tax`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tax_included: Option<bool>,
+        /// What rounding to the smallest coin has added to the total, or taken off.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rounding: Option<SignedAmount>,
+    }
+    /// The customer has paid, all of the total or a part of it.
     PaymentCompleted {
         basket_id: Id, employee_id: Id, payment_id: Id,
         #[schemars(with = "String")]
         method: CompactString,
-        amount: Amount, currency: Currency,
+        /// How much of the basket's total this settles, without `tip` and `change`.
+        amount: Amount,
+        currency: Currency,
         /// A token that stands for the card; never the card's number.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         card_token: Option<Id>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         customer_id: Option<Id>,
+        /// `refund` if the customer gets the amount.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        direction: Option<Direction>,
+        /// What the customer gave on top for those who work there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tip: Option<Amount>,
+        /// What the customer got back of what was handed over.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        change: Option<Amount>,
     }
     /// A basket is cancelled, suspended or resumed.
     BasketChanged {
@@ -121,6 +153,9 @@ data! {
         amount: Option<Amount>,
         #[serde(default, skip_serializing_if = "Option::is_none")] #[schemars(with = "Option<String>")]
         description: Option<CompactString>,
+        /// True if the customer gives it back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        returned: Option<bool>,
     }
     /// An order as the API shows it.
     Order {
@@ -140,6 +175,15 @@ data! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         discount: Option<Amount>,
         total: Amount,
+        /// True if the prices include `tax`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tax_included: Option<bool>,
+        /// What rounding to the smallest coin has added to the total, or taken off.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rounding: Option<SignedAmount>,
+        /// `refund` if the total is owed to the customer.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        direction: Option<Direction>,
     }
     /// The outcome of an age check; no date of birth is ever recorded.
     AgeChecked {
@@ -214,6 +258,28 @@ data! {
         /// The original message.
         bytes_base64: String,
     }
+}
+
+/// Which way money goes. Amounts are positive, so a total or a payment says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// From the customer to the shop, as where nothing is said.
+    Sale,
+    /// From the shop to the customer.
+    Refund,
+}
+
+/// An amount with a sign: money that goes to the shop counts as positive.
+#[must_use]
+pub const fn signed(minor: i64, direction: Option<Direction>) -> i64 {
+    if matches!(direction, Some(Direction::Refund)) { -minor } else { minor }
+}
+
+/// True if what was paid settles what is due, whichever way the money goes; both as [`signed`] gives them.
+#[must_use]
+pub const fn covers(due: i64, paid: i64) -> bool {
+    if due < 0 { paid <= due } else { paid >= due }
 }
 
 /// How an age check ended.
@@ -383,6 +449,7 @@ event_types! {
     CustomerIdentified(CustomerIdentified) = "pos.customer.identified", Terminal;
     ItemAdded(ItemAdded) = "pos.basket.item_added", Terminal;
     ItemVoided(ItemVoided) = "pos.basket.item_voided", Terminal;
+    ItemReturned(ItemAdded) = "pos.basket.item_returned", Terminal;
     SubtotalFinalized(SubtotalFinalized) = "pos.basket.subtotal_finalized", Terminal;
     PaymentCompleted(PaymentCompleted) = "pos.payment.completed", Terminal;
     BasketCancelled(BasketChanged) = "pos.basket.cancelled", Terminal;
@@ -414,7 +481,7 @@ impl EventData {
             Self::LoggedIn(data) | Self::LoggedOut(data) => &data.employee_id,
             Self::BasketStarted(data) => &data.employee_id,
             Self::CustomerIdentified(data) => &data.employee_id,
-            Self::ItemAdded(data) => &data.employee_id,
+            Self::ItemAdded(data) | Self::ItemReturned(data) => &data.employee_id,
             Self::ItemVoided(data) => &data.employee_id,
             Self::SubtotalFinalized(data) => &data.employee_id,
             Self::PaymentCompleted(data) => &data.employee_id,
@@ -438,7 +505,7 @@ impl EventData {
         Some(match self {
             Self::BasketStarted(data) => &data.basket_id,
             Self::CustomerIdentified(data) => &data.basket_id,
-            Self::ItemAdded(data) => &data.basket_id,
+            Self::ItemAdded(data) | Self::ItemReturned(data) => &data.basket_id,
             Self::ItemVoided(data) => &data.basket_id,
             Self::SubtotalFinalized(data) => &data.basket_id,
             Self::PaymentCompleted(data) => &data.basket_id,
@@ -479,21 +546,55 @@ impl EventData {
         }
     }
 
-    /// The product category of an added item.
+    /// The product category of an added or returned item.
     #[must_use]
     pub fn category(&self) -> Option<&str> {
         match self {
-            Self::ItemAdded(data) => Some(&data.category),
+            Self::ItemAdded(data) | Self::ItemReturned(data) => Some(&data.category),
             Self::AgeVerificationRequired(data) => Some(&data.category),
             _ => None,
         }
+    }
+
+    /// Which way the event's money goes, where it says so itself; the other types say it by what they are.
+    #[must_use]
+    pub const fn direction(&self) -> Option<Direction> {
+        let said = match self {
+            Self::SubtotalFinalized(data) => data.direction,
+            Self::PaymentCompleted(data) => data.direction,
+            Self::OrderCreated(data) | Self::OrderDelivered(data) | Self::OrderFailed(data) => data.direction,
+            Self::RefundCompleted(_) | Self::ItemReturned(_) => Some(Direction::Refund),
+            Self::ItemAdded(_) => Some(Direction::Sale),
+            _ => return None,
+        };
+        match said {
+            None => Some(Direction::Sale),
+            said => said,
+        }
+    }
+
+    /// The currency of the event's money.
+    #[must_use]
+    pub const fn currency(&self) -> Option<Currency> {
+        Some(match self {
+            Self::ItemAdded(data) | Self::ItemReturned(data) => data.currency,
+            Self::ItemVoided(data) => data.currency,
+            Self::SubtotalFinalized(data) => data.currency,
+            Self::PaymentCompleted(data) => data.currency,
+            Self::DiscountApplied(data) => data.currency,
+            Self::RefundCompleted(data) => data.currency,
+            Self::OrderCreated(data) | Self::OrderDelivered(data) | Self::OrderFailed(data) => data.currency,
+            _ => return None,
+        })
     }
 
     /// The money that the event is about, in minor units: a payment's, refund's or discount's amount, a line's, a basket's or an order's total.
     #[must_use]
     pub fn amount(&self) -> Option<i64> {
         Some(match self {
-            Self::ItemAdded(data) => data.amount.map_or_else(|| data.quantity.times(data.unit_price), Amount::minor),
+            Self::ItemAdded(data) | Self::ItemReturned(data) => {
+                data.amount.map_or_else(|| data.quantity.times(data.unit_price), Amount::minor)
+            }
             Self::ItemVoided(data) => data.amount.map_or_else(|| data.quantity.times(data.unit_price), Amount::minor),
             Self::SubtotalFinalized(data) => data.total.minor(),
             Self::PaymentCompleted(data) => data.amount.minor(),

@@ -86,6 +86,19 @@ impl Source {
         Ok(Self { text: CompactString::new(text), kind })
     }
 
+    /// Reads a `source` from outside, as [`Id::read`] does.
+    ///
+    /// # Errors
+    /// As [`Id::read`], and if its store or terminal begins or ends with a blank.
+    pub fn read(text: &str) -> Result<Self, InvalidId> {
+        let source = Self::new(&Id::read(text)?)?;
+        let padded = |name: Option<&str>| name.is_some_and(|name| name.trim().len() != name.len());
+        if padded(source.store_id()) || padded(source.terminal_id()) {
+            return Err(InvalidId::Padded);
+        }
+        Ok(source)
+    }
+
     /// The source of a terminal.
     ///
     /// # Errors

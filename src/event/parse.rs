@@ -193,9 +193,9 @@ fn from_envelope(envelope: &Envelope<'_>, data: Option<EventData>, raw: Bytes) -
             format!("is {:?}; only 1.0 is understood", envelope.specversion.0),
         ));
     }
-    let id = Id::new(&envelope.id.0).map_err(|error| fault(Reason::InvalidField, "id", error.to_string()))?;
+    let id = Id::read(&envelope.id.0).map_err(|error| fault(Reason::InvalidField, "id", error.to_string()))?;
     let source =
-        Source::new(&envelope.source.0).map_err(|error| fault(Reason::InvalidField, "source", error.to_string()))?;
+        Source::read(&envelope.source.0).map_err(|error| fault(Reason::InvalidField, "source", error.to_string()))?;
     let type_name = &envelope.type_name.0;
     Id::check(type_name).map_err(|error| fault(Reason::InvalidField, "type", error.to_string()))?;
     let mut kind = EventType::from_name(type_name);
@@ -414,7 +414,9 @@ mod tests {
             (item(&GOOD.replace("199", "\"199\"")), Reason::InvalidField, "data.unitPrice"),
             (item(&GOOD.replace("199", "-1")), Reason::InvalidField, "data.unitPrice"),
             (item(&GOOD.replace("199", "99999999999999999999")), Reason::InvalidField, "data.unitPrice"),
-            (item(&GOOD.replace("0.5", "0.1234")), Reason::InvalidField, "data.quantity"),
+            (item(&GOOD.replace("0.5", "0.12345")), Reason::InvalidField, "data.quantity"),
+            (item(&GOOD.replace("\"P1\"", "\" \\u200f \"")), Reason::InvalidField, "data.productId"),
+            (item(GOOD).replace("/T0007", "/ T0007"), Reason::InvalidField, "source"),
             (item(&GOOD.replace(r#""shelf":"A3""#, r#""line":2"#)), Reason::DuplicateKey, "data.line"),
             (item(&GOOD.replace(r#""shelf":"A3""#, r#""a":2,"a":3"#)), Reason::DuplicateKey, "data.a"),
             (item(GOOD).replace("\"id\":\"e1\"", "\"id\":\"e1\",\"id\":\"e2\""), Reason::DuplicateKey, "id"),

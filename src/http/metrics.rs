@@ -110,6 +110,7 @@ fn add_pipeline(state: &AppState, figures: &mut Exposition) {
     figures.count("tillstream_duplicates_total", &[], totals.duplicates.get());
     figures.count("tillstream_sequence_gaps_total", &[], totals.gaps.get());
     figures.count("tillstream_dead_letters_total", &[], totals.dead_letters.get());
+    figures.count("tillstream_terminal_clocks_wrong", &[], status.clocks().len() as u64);
     figures.count("tillstream_derived_events_total", &[], totals.derived.get());
     figures.count("tillstream_commits_total", &[], totals.commits.get());
     figures.count("tillstream_events_read_again_total", &[], totals.read_again.get());

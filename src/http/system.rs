@@ -15,7 +15,7 @@ use crate::processes::{PartitionInfo, Process, TotalsInfo};
 use crate::status;
 use crate::store::model::PartitionRow;
 use crate::time::Timestamp;
-use view::{Actor, Delivery, FeedView, Kind, Parked, Partition, ProcessView, System, Unready};
+use view::{Actor, Delivery, FeedView, Kind, Parked, Partition, ProcessView, System, TillClock, Unready};
 
 /// Bus or store are given up after this: an old figure is better than no page.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -67,6 +67,7 @@ pub(super) async fn show(state: State, local: actix_web::web::Data<Local>) -> Re
             .flat_map(|process| process.info.parked.iter().map(|item| Parked::new(item, name(process))))
             .collect(),
         rss_bytes: status::rss_bytes(),
+        clocks: alive().flat_map(|process| &process.info.clocks).filter_map(TillClock::new).collect(),
         unready: failed
             .iter()
             .map(|(part, message)| Unready::new(part, message, name(this)))

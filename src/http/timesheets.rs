@@ -49,7 +49,7 @@ pub(super) struct SessionView {
     /// `logout`, `login_elsewhere`, `idle` or `maximum_shift`; absent while it is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<String>,
-    /// `late`, `overlap`.
+    /// `late`, `overlap`, `review`.
     flags: Vec<String>,
 }
 

@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 
 use super::currencies;
 use crate::event::{
-    Amount, Currency, Event, EventType, Id, NewEvent, Quantity, Source, holds_card_number, is_card_number, stable_id,
+    Amount, Currency, Direction, Event, EventType, Id, NewEvent, QUANTITY_PARTS, Quantity, SignedAmount, Source,
+    holds_card_number, is_card_number, stable_id,
 };
 use crate::plugins::validate::read;
 use crate::store::{OrderStatus, StoredOrder};
@@ -24,6 +25,9 @@ pub const ITEMS_MAX: usize = 1000;
 /// Longest description of a line, in characters.
 pub const DESCRIPTION_CHARS_MAX: usize = 200;
 
+/// Parts of a minor unit that totals are checked in.
+const PARTS: i128 = QUANTITY_PARTS as i128;
+
 /// One line of an order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -31,7 +35,7 @@ pub struct OrderLine {
     /// What is ordered.
     #[schema(value_type = String, min_length = 1, max_length = 255)]
     pub product_id: Id,
-    /// How much: above 0, at most 1000000, with up to 3 decimal places.
+    /// How much: above 0, at most 1000000, with up to 4 decimal places.
     #[schema(value_type = f64, exclusive_minimum = 0, maximum = 1_000_000, example = 1)]
     pub quantity: Quantity,
     /// Price of one, in minor units.
@@ -46,6 +50,15 @@ pub struct OrderLine {
     #[schemars(with = "Option<String>")]
     #[schema(value_type = Option<String>, max_length = 200)]
     pub description: Option<CompactString>,
+    /// True if the customer gives it back: a deposit, an exchange, a return. It is taken off the total.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(default = false)]
+    pub returned: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// An order as a till sends it. Money is in minor units of `currency`.
@@ -72,7 +85,7 @@ pub struct OrderRequest {
     /// What is ordered.
     #[schema(min_items = 1, max_items = 1000)]
     pub items: Vec<OrderLine>,
-    /// Added to the lines.
+    /// Added to the lines, unless `taxIncluded` says that it is in their prices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub tax: Option<Amount>,
@@ -80,9 +93,19 @@ pub struct OrderRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub discount: Option<Amount>,
-    /// The lines and `tax` less `discount`.
+    /// The lines (returned ones taken off) and `tax` less `discount`, and `rounding`.
     #[schema(value_type = i64, minimum = 0, maximum = 1_000_000_000_000_i64)]
     pub total: Amount,
+    /// True if the prices of the lines include `tax`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tax_included: Option<bool>,
+    /// What rounding to the smallest coin has added to the total, or taken off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>, minimum = -1_000_000_000_000_i64, maximum = 1_000_000_000_000_i64)]
+    pub rounding: Option<SignedAmount>,
+    /// `refund` if the total is owed to the customer: more comes back than goes out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
 }
 
 /// Why a body is no order.
@@ -122,7 +145,7 @@ impl OrderRequest {
             errors.push(FieldError::new("terminalId", "and storeId are too long together; 230 bytes is the most"));
         }
         if !currencies::is_active(self.currency.as_str()) {
-            errors.push(FieldError::new("currency", "is not an ISO 4217 code in use, such as EUR"));
+            errors.push(FieldError::new("currency", currencies::refusal(self.currency.as_str())));
         }
         let lines = self.items.len();
         if lines == 0 || lines > ITEMS_MAX {
@@ -145,23 +168,40 @@ impl OrderRequest {
 
     /// A line that is no whole number of minor units may have been rounded up or down, on its own or with the others.
     fn check_total(&self) -> Option<FieldError> {
-        let (mut thousandths, mut rounded) = (0_i128, 0_i128);
+        let (mut parts, mut rounded) = (0_i128, 0_i128);
         for line in &self.items {
-            let exact = line.thousandths_of_minor();
-            thousandths += exact;
-            rounded += i128::from(exact % 1000 != 0);
+            let exact = line.parts_of_minor();
+            parts += if line.returned { -exact } else { exact };
+            rounded += i128::from(exact % PARTS != 0);
+        }
+        if self.direction == Some(Direction::Refund) {
+            parts = -parts;
         }
         let minor = |amount: Option<Amount>| i128::from(amount.map_or(0, Amount::minor));
-        let (tax, discount) = (minor(self.tax), minor(self.discount));
-        let expected = thousandths + (tax - discount) * 1000;
+        let tax = if self.tax_included == Some(true) { 0 } else { minor(self.tax) };
+        let (discount, rounding) = (minor(self.discount), self.rounding.map_or(0, |rounding| rounding.minor().into()));
+        let expected = parts + (tax - discount + rounding) * PARTS;
         let total = i128::from(self.total.minor());
-        if (expected - total * 1000).abs() <= rounded * 500 {
+        if (expected - total * PARTS).abs() * 2 <= rounded * PARTS {
             return None;
         }
-        let (lines, sum) = (rounded_half_up(thousandths), rounded_half_up(expected));
-        let message =
-            format!("is {total}, but lines of {lines}, tax of {tax} and discount of {discount} come to {sum}");
-        Some(FieldError::new("total", message))
+        Some(FieldError::new("total", self.total_message(rounded_half_up(parts), rounded_half_up(expected))))
+    }
+
+    /// What the lines come to and what follows from it, in minor units.
+    fn total_message(&self, lines: i128, sum: i128) -> String {
+        let minor = |amount: Option<Amount>| amount.map_or(0, Amount::minor);
+        let (total, tax, discount) = (self.total.minor(), minor(self.tax), minor(self.discount));
+        let included = if self.tax_included == Some(true) { " (included)" } else { "" };
+        let rounding = self.rounding.map_or_else(String::new, |by| format!(", rounding of {}", by.minor()));
+        let advice = if sum < 0 && self.direction != Some(Direction::Refund) {
+            format!("; with direction: refund the total is {}", -sum)
+        } else {
+            String::new()
+        };
+        format!(
+            "is {total}, but lines of {lines}, tax of {tax}{included} and discount of {discount}{rounding} come to {sum}{advice}"
+        )
     }
 
     /// The order as JSON in one fixed form: the same for every way in which a client may write the same order.
@@ -172,10 +212,11 @@ impl OrderRequest {
 }
 
 impl OrderLine {
-    fn thousandths_of_minor(&self) -> i128 {
+    /// What it costs, in ten-thousandths of a minor unit.
+    fn parts_of_minor(&self) -> i128 {
         match self.amount {
-            Some(amount) => i128::from(amount.minor()) * 1000,
-            None => i128::from(self.quantity.thousandths()) * i128::from(self.unit_price.minor()),
+            Some(amount) => i128::from(amount.minor()) * PARTS,
+            None => i128::from(self.quantity.parts()) * i128::from(self.unit_price.minor()),
         }
     }
 
@@ -199,8 +240,8 @@ fn card_number(field: impl Into<String>) -> FieldError {
     FieldError::new(field, "looks like a card number, which no order may hold")
 }
 
-const fn rounded_half_up(thousandths: i128) -> i128 {
-    (thousandths + 500).div_euclid(1000)
+const fn rounded_half_up(parts: i128) -> i128 {
+    (parts + PARTS / 2).div_euclid(PARTS)
 }
 
 /// Names every field that keeps a body from being an order. Slow, and only for bodies that are none.

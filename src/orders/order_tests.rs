@@ -28,7 +28,7 @@ fn every_wrong_field_is_named() {
     assert_eq!(wrong_fields(|order| order["total"] = json!(380 + 5)), ["total"]);
     assert_eq!(wrong_fields(|order| order["currency"] = json!("EUX")), ["currency"]);
     assert_eq!(wrong_fields(|order| order["items"] = json!([])), ["items"]);
-    assert_eq!(wrong_fields(|order| order["items"][1]["quantity"] = json!(0.3333)), ["items[1].quantity"]);
+    assert_eq!(wrong_fields(|order| order["items"][1]["quantity"] = json!(0.33333)), ["items[1].quantity"]);
     assert_eq!(wrong_fields(|order| order["items"][0]["quantity"] = json!(0)), ["items[0].quantity"]);
     assert_eq!(wrong_fields(|order| order["items"][0]["unitPrice"] = json!(-1)), ["items[0].unitPrice"]);
     assert_eq!(wrong_fields(|order| order["terminalId"] = json!("T/1")), ["terminalId"]);
@@ -79,6 +79,75 @@ fn a_line_that_is_no_whole_number_of_cents_may_be_rounded_either_way() {
     assert!(!with_total(382) && !with_total(380));
 }
 
+/// What becomes of an order of one line of `price` with these fields besides.
+fn priced(price: i64, with: &Value) -> Result<(), Vec<String>> {
+    let mut order = json!({"storeId": "S", "terminalId": "T", "currency": "EUR",
+        "items": [{"productId": "P", "quantity": 1, "unitPrice": price}]});
+    order.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+    match parse(&order) {
+        Ok(_) => Ok(()),
+        Err(OrderError::Invalid(errors)) => Err(errors.into_iter().map(|error| error.to_string()).collect()),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn tax_that_is_in_the_prices_is_not_added_again() {
+    assert_eq!(priced(10_000, &json!({"tax": 909, "taxIncluded": true, "total": 10_000})), Ok(()));
+    assert!(priced(10_000, &json!({"tax": 909, "taxIncluded": true, "total": 10_909})).is_err());
+    assert_eq!(priced(10_000, &json!({"tax": 909, "total": 10_909})), Ok(()));
+    assert_eq!(priced(10_000, &json!({"tax": 909, "taxIncluded": false, "total": 10_909})), Ok(()));
+}
+
+#[test]
+fn cash_is_rounded_to_the_smallest_coin_either_way() {
+    assert_eq!(priced(197, &json!({"rounding": -2, "total": 195})), Ok(()));
+    assert_eq!(priced(198, &json!({"rounding": 2, "total": 200})), Ok(()));
+    assert!(priced(198, &json!({"rounding": -2, "total": 200})).is_err());
+    assert!(priced(198, &json!({"total": 200})).is_err());
+}
+
+#[test]
+fn what_comes_back_is_taken_off_and_may_leave_money_for_the_customer() {
+    let lines = |lines: &[(i64, bool)]| -> Value {
+        let line = |(price, returned): &(i64, bool)| json!({"productId": "P", "quantity": 1, "unitPrice": price, "returned": returned});
+        lines.iter().map(line).collect()
+    };
+    let order = |items: &[(i64, bool)], with: Value| {
+        let mut whole = with;
+        whole["items"] = lines(items);
+        priced(0, &whole)
+    };
+    assert_eq!(order(&[(1000, false), (1000, true)], json!({"total": 0})), Ok(()), "an exchange");
+    assert_eq!(order(&[(1500, false), (310, true)], json!({"total": 1190})), Ok(()), "a deposit");
+    assert_eq!(order(&[(150, true)], json!({"total": 150, "direction": "refund"})), Ok(()), "a return");
+    let refused = order(&[(150, true)], json!({"total": 0})).unwrap_err();
+    assert!(refused[0].contains("with direction: refund the total is 150"), "{refused:?}");
+    assert!(order(&[(150, true)], json!({"total": 150})).is_err());
+    assert!(order(&[(150, false)], json!({"total": 150, "direction": "refund"})).is_err());
+}
+
+#[test]
+fn withdrawn_currencies_are_refused_and_say_what_came_after_them() {
+    for (code, accepted) in
+        [("HRK", false), ("BGN", false), ("ZWL", false), ("XCG", true), ("JPY", true), ("OMR", true)]
+    {
+        assert_eq!(priced(100, &json!({"currency": code, "total": 100})).is_ok(), accepted, "{code}");
+    }
+    let refused = priced(100, &json!({"currency": "BGN", "total": 100})).unwrap_err();
+    assert!(refused[0].contains("EUR since 2026-01-01"), "{refused:?}");
+}
+
+#[test]
+fn an_order_without_the_newer_keys_is_written_as_it_was_before_there_were_any() {
+    let order = json!({"storeId": "S", "terminalId": "T", "currency": "EUR", "total": 1,
+        "items": [{"productId": "P", "quantity": 1, "unitPrice": 1}]});
+    assert_eq!(
+        parse(&order).unwrap().document(),
+        r#"{"storeId":"S","terminalId":"T","currency":"EUR","items":[{"productId":"P","quantity":1,"unitPrice":1}],"total":1}"#
+    );
+}
+
 #[test]
 fn the_same_order_written_otherwise_is_the_same() {
     let one = OrderRequest::parse(
@@ -124,10 +193,11 @@ proptest! {
     ) {
         let items: Vec<_> = lines.iter().map(|&(thousandths, price)| OrderLine {
             product_id: Id::new("P").unwrap(),
-            quantity: Quantity::from_thousandths(thousandths).unwrap(),
+            quantity: Quantity::from_parts(thousandths * 10).unwrap(),
             unit_price: Amount::new(price).unwrap(),
             amount: None,
             description: None,
+            returned: false,
         }).collect();
         let total: i64 = items.iter().map(|line| line.quantity.times(line.unit_price)).sum::<i64>() + tax.unwrap_or(0);
         let order = OrderRequest {
@@ -140,6 +210,9 @@ proptest! {
             tax: tax.and_then(Amount::new),
             discount: None,
             total: Amount::new(total).unwrap(),
+            tax_included: None,
+            rounding: None,
+            direction: None,
         };
         let document = order.document();
         let read = OrderRequest::parse(document.as_bytes());

@@ -23,6 +23,8 @@ const PLACE_BYTES_MAX: usize = 10 + 10 + 1 + 5;
 
 const LATE: u8 = 1;
 const WHOLE: u8 = 2;
+/// Versions that do not know it read it as unset.
+const SAME_ACTOR: u8 = 4;
 
 /// An event as a chunk carries it: in structured JSON, or `None` if it is the record at its offset of the source
 /// partition, to be read there.
@@ -37,6 +39,8 @@ pub struct ChunkEvent<E = Carried> {
     pub clock: Timestamp,
     /// True if it is older than the clock was.
     pub late: bool,
+    /// True if nobody else acted at its terminal since the same employee did.
+    pub same_actor: bool,
     /// The event itself.
     pub event: E,
 }
@@ -87,10 +91,11 @@ impl Chunk {
             put_distance(&mut bytes, clock, event.clock.as_millis());
             (offset, clock) = (event.offset, event.clock.as_millis());
             let late = if event.late { LATE } else { 0 };
+            let flags = late | if event.same_actor { SAME_ACTOR } else { 0 };
             match &event.event {
-                None => bytes.put_u8(late),
+                None => bytes.put_u8(flags),
                 Some(raw) => {
-                    bytes.put_u8(late | WHOLE);
+                    bytes.put_u8(flags | WHOLE);
                     put_integer(&mut bytes, raw.len() as u64);
                     bytes.put_slice(raw);
                 }
@@ -140,7 +145,8 @@ fn read_event(bytes: &mut Bytes, (offset, clock): (i64, i64)) -> Option<ChunkEve
         let length = usize::try_from(get_integer(bytes)?).ok()?;
         Some(take(bytes, length)?)
     };
-    Some(ChunkEvent { offset, clock: Timestamp::from_millis(clock), late: flags & LATE != 0, event })
+    let clock = Timestamp::from_millis(clock);
+    Some(ChunkEvent { offset, clock, late: flags & LATE != 0, same_actor: flags & SAME_ACTOR != 0, event })
 }
 
 fn read_whole_event(bytes: &mut Bytes) -> Option<ChunkEvent> {
@@ -148,7 +154,7 @@ fn read_whole_event(bytes: &mut Bytes) -> Option<ChunkEvent> {
     let clock = Timestamp::from_millis(bytes.try_get_i64_le().ok()?);
     let late = bytes.try_get_u8().ok()? != 0;
     let length = bytes.try_get_u32_le().ok()? as usize;
-    Some(ChunkEvent { offset, clock, late, event: Some(take(bytes, length)?) })
+    Some(ChunkEvent { offset, clock, late, same_actor: false, event: Some(take(bytes, length)?) })
 }
 
 fn take(bytes: &mut Bytes, length: usize) -> Option<Bytes> {
@@ -186,7 +192,8 @@ mod tests {
     use super::*;
 
     fn event(offset: i64, clock: i64, late: bool, raw: Option<&'static str>) -> ChunkEvent {
-        ChunkEvent { offset, clock: Timestamp::from_millis(clock), late, event: raw.map(Bytes::from) }
+        let clock = Timestamp::from_millis(clock);
+        ChunkEvent { offset, clock, late, same_actor: false, event: raw.map(Bytes::from) }
     }
 
     fn chunk(events: Vec<ChunkEvent>) -> Chunk {
@@ -195,7 +202,7 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back_and_a_cut_is_noticed() {
-        let whole = event(900, 1_767_600_000_000, true, Some("{}"));
+        let whole = ChunkEvent { same_actor: true, ..event(900, 1_767_600_000_000, true, Some("{}")) };
         let chunk = chunk(vec![event(5, 0, false, None), event(7, 300, true, None), whole]);
         let bytes = chunk.encode();
         assert_eq!(Chunk::decode(bytes.clone()), Ok(chunk));

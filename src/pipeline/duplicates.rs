@@ -74,6 +74,8 @@ pub struct Window {
     recent: VecDeque<u64>,
     /// The last event, if it was too far ahead to move the window.
     jump: Option<Jump>,
+    /// Hash of the employee who acted last at this source; 0 = nobody yet.
+    actor: u64,
     filter: Filter,
 }
 
@@ -86,6 +88,7 @@ impl Default for Window {
             slots: VecDeque::new(),
             recent: VecDeque::new(),
             jump: None,
+            actor: 0,
             filter: Filter::default(),
         }
     }
@@ -96,6 +99,12 @@ impl Window {
     #[must_use]
     pub const fn highest(&self) -> u64 {
         self.highest
+    }
+
+    /// Remembers who acts at this source. True if the same employee was the last one.
+    pub fn acts(&mut self, employee: &str) -> bool {
+        let actor = Sighting::new(employee, 0).bits();
+        std::mem::replace(&mut self.actor, actor) == actor
     }
 
     /// Decides on an event and remembers it if it is new.

@@ -228,6 +228,7 @@ mod tests {
             offset,
             clock: Timestamp::from_millis(clock),
             late: false,
+            same_actor: false,
             event: Some(Bytes::from(format!("{offset}@{clock}"))),
         }
     }

@@ -9,6 +9,7 @@ pub mod duplicates;
 pub mod merge;
 pub mod recent;
 pub mod source;
+pub mod till_clocks;
 
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub struct Placed {
     pub clock: Timestamp,
     /// True if it is older than the clock was.
     pub late: bool,
+    /// True if nobody else acted at its terminal since the same employee did.
+    pub same_actor: bool,
     /// Set if it must reach one plugin's entity only: an answer, or a replayed dead letter.
     pub addressee: Option<Arc<Addressee>>,
 }

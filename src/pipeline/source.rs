@@ -14,6 +14,7 @@ use rustc_hash::FxHashMap;
 use super::chunk::{CHUNK_BYTES_MAX, Chunk, ChunkEvent};
 use super::duplicates::{Arrival, Verdict, Window};
 use super::recent::RecentEvent;
+use super::till_clocks::{Drifts, TillClocks};
 use super::{Addressee, Placed, routes};
 use crate::bus::partitioner::partition_of;
 use crate::bus::{Header, NewRecord, Record, Topic, TopicPartition};
@@ -112,6 +113,8 @@ pub struct SourceOutcome {
     pub duplicates: u64,
     /// Sequences that were skipped and have not come since, as far as this batch can tell.
     pub gaps: u64,
+    /// Tills whose clocks are wrong, or right again.
+    pub drifts: Drifts,
 }
 
 #[derive(Debug)]
@@ -145,6 +148,7 @@ pub struct SourcePartition {
     batch: u64,
     wants_published: bool,
     forget_after_ms: Option<i64>,
+    till_clocks: TillClocks,
 }
 
 impl SourcePartition {
@@ -162,6 +166,7 @@ impl SourcePartition {
             batch: 0,
             wants_published: false,
             forget_after_ms: None,
+            till_clocks: TillClocks::default(),
         }
     }
 
@@ -244,6 +249,7 @@ impl SourcePartition {
             }
         }
         self.next_offset = next_offset;
+        outcome.drifts = self.till_clocks.take_changed();
         for (partition, events) in routed.into_iter().enumerate() {
             if !events.is_empty() {
                 self.chunk(partition, from, events, &mut outcome.chunks);
@@ -317,6 +323,7 @@ impl SourcePartition {
             outcome.misplaced.push(to_own_partition(&event));
             return;
         }
+        let mut same_actor = false;
         if has_window(&event) {
             let now = self.clock_with(&event, record.timestamp);
             let held = self.windows.get_mut(event.source.as_str()).expect("windows are loaded before");
@@ -336,6 +343,7 @@ impl SourcePartition {
                     held.changed = true;
                     held.expires = self.forget_after_ms.map(|silence| now.plus_millis(silence));
                     outcome.gaps += gap;
+                    same_actor = event.data.employee_id().is_some_and(|employee| held.window.acts(employee));
                 }
                 Verdict::Duplicate => {
                     outcome.duplicates += 1;
@@ -355,11 +363,11 @@ impl SourcePartition {
                     entity: CompactString::new(reply.entity.as_str()),
                     dead_letter: None,
                 };
-                outcome.placed.push(self.placed(record.offset, event, false, Some(addressee)));
+                outcome.placed.push(self.placed(record.offset, event, (false, false), Some(addressee)));
             }
             return;
         }
-        self.apply(record, event, false, outcome, routed);
+        self.apply(record, event, (false, same_actor), outcome, routed);
     }
 
     /// A valid event that was not seen before: moves the clock, goes to plugins and to other scopes. A replayed one is not
@@ -368,13 +376,16 @@ impl SourcePartition {
         &mut self,
         record: &Record,
         event: Arc<Event>,
-        replayed: bool,
+        (replayed, same_actor): (bool, bool),
         outcome: &mut SourceOutcome,
         routed: &mut [Vec<ChunkEvent>],
     ) {
         let from_terminal = moves_clock(&event);
         let late = event.time < self.clock;
         if from_terminal {
+            if !replayed {
+                self.till_clocks.look(&event, self.clock, record.timestamp);
+            }
             self.advance(event.time, record.timestamp);
             outcome.events += 1;
         }
@@ -389,6 +400,7 @@ impl SourcePartition {
                 offset: record.offset,
                 clock: self.clock,
                 late,
+                same_actor,
                 event: carried,
             });
             readers += 1;
@@ -397,9 +409,9 @@ impl SourcePartition {
             outcome.rekeyed.push(RecentEvent { offset: record.offset, event: Arc::clone(&event), readers });
         }
         if event.is_from_terminal() && !matches!(event.data, EventData::Unknown) {
-            outcome.placed.push(self.placed(record.offset, event, late, None));
+            outcome.placed.push(self.placed(record.offset, event, (late, same_actor), None));
         } else if self.wants_published && event.event_type().class() == EventClass::Plugin {
-            outcome.published.push(self.placed(record.offset, event, late, None));
+            outcome.published.push(self.placed(record.offset, event, (late, same_actor), None));
         }
     }
 
@@ -423,24 +435,36 @@ impl SourcePartition {
         match addressee {
             Some(addressee) if addressee.scope == Scope::Terminal => {
                 let position = Position { partition: replay.partition, offset: replay.offset };
-                let placed = self.placed(record.offset, original, true, Some(addressee));
+                let placed = self.placed(record.offset, original, (true, false), Some(addressee));
                 outcome.placed.push(Placed { position, ..placed });
             }
             Some(_) => routes(carrier, self.partitions, |partition| {
                 let (offset, event) = (record.offset, Some(carrier.raw.clone()));
-                routed[partition as usize].push(ChunkEvent { offset, clock: self.clock, late: true, event });
+                routed[partition as usize].push(ChunkEvent {
+                    offset,
+                    clock: self.clock,
+                    late: true,
+                    same_actor: false,
+                    event,
+                });
             }),
             // The message itself had been refused, and a person decided that it counts after all.
             None => {
                 outcome.dead_letters_replayed.push(replay.dead_letter_id.to_string());
-                self.apply(record, original, true, outcome, routed);
+                self.apply(record, original, (true, false), outcome, routed);
             }
         }
     }
 
-    fn placed(&self, offset: i64, event: Arc<Event>, late: bool, addressee: Option<Addressee>) -> Placed {
+    fn placed(
+        &self,
+        offset: i64,
+        event: Arc<Event>,
+        (late, same_actor): (bool, bool),
+        addressee: Option<Addressee>,
+    ) -> Placed {
         let position = Position { partition: self.partition, offset };
-        Placed { event, position, clock: self.clock, late, addressee: addressee.map(Arc::new) }
+        Placed { event, position, clock: self.clock, late, same_actor, addressee: addressee.map(Arc::new) }
     }
 
     fn advance(&mut self, time: Timestamp, received: Timestamp) {

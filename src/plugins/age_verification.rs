@@ -1,10 +1,12 @@
-//! `age-verification`: asks for an age check when a basket needs one, and raises an alert when it was paid without: not at once,
-//! since a check may reach us after the payment that it preceded.
+//! `age-verification`: asks for an age check when a basket needs one, and raises an alert when it was sold without: not at once,
+//! since a check may reach us after the payment that it preceded, and not for a part payment, after which the sale goes on.
 //!
-//! `Policies` says what needs which age, `Basket` what is in a basket and what was checked; this file turns events
-//! into the one and answers into effects. Ages and outcomes only: no date of birth is ever known here.
+//! `Policies` says what needs which age, `Basket` what is in a basket and what was checked, `payment` what is paid; this
+//! file turns events into these and answers into effects. Ages and outcomes only: no date of birth is ever known here.
 
+mod alert;
 mod basket;
+mod payment;
 mod policy;
 
 #[cfg(test)]
@@ -13,15 +15,18 @@ mod tests;
 use compact_str::CompactString;
 use serde::{Deserialize, Serialize};
 
-use self::basket::{Basket, Line, Prompt, PromptOutcome, Unchecked};
+use self::alert::{raise_alert, record};
+use self::basket::{Basket, Line, Prompt, PromptOutcome};
+use self::payment::{Paid, Payment, Wait, remember};
 use self::policy::ANYWHERE;
 pub use self::policy::{Policies, Policy, Settings};
 use super::{EventTypes, FieldError, Plugin, Subscription};
-use crate::effect::{AgePromptRecord, AlertRecord, Effects, Record};
+use crate::effect::Effects;
 use crate::event::{
-    AgeChecked, AgeOutcome, AgeVerificationRequired, AlertRaised, BasketChanged, Event, EventData, EventType, Id,
-    ItemAdded, ItemVoided, PaymentCompleted, Scope, Severity, Source,
+    AgeChecked, AgeOutcome, AgeVerificationRequired, Event, EventData, EventType, Id, ItemAdded, ItemVoided,
+    PaymentCompleted, Scope, SubtotalFinalized, covers, signed,
 };
+use crate::time::Timestamp;
 
 /// Baskets that a terminal remembers.
 const BASKETS_MAX: usize = 16;
@@ -37,6 +42,9 @@ pub struct AgeVerification;
 pub struct State {
     #[serde(rename = "b", default)]
     baskets: Vec<Basket>,
+    /// Other baskets, of which something was paid already.
+    #[serde(rename = "p", default)]
+    paid: Vec<Paid>,
 }
 
 impl State {
@@ -53,18 +61,40 @@ impl State {
                 // Nobody evades an alert by beginning further baskets.
                 raise_alert(&mut self.baskets.remove(0), fx);
             }
-            self.baskets.push(Basket::new(id.clone()));
+            let index = self.paid.iter().position(|paid| paid.id == *id);
+            let paid = index.map(|index| self.paid.remove(index));
+            self.baskets.push(Basket::new(id.clone(), paid));
         }
         self.baskets.last_mut().expect("it was touched or has just begun")
     }
 
+    /// Nothing in the basket that was touched last needs a check any more: only what was paid is remembered.
+    fn put_away_last(&mut self) {
+        if let Some(basket) = self.baskets.pop() {
+            remember(&mut self.paid, basket.summary());
+        }
+    }
+
     fn forget(&mut self, id: &Id) {
         self.baskets.retain(|basket| basket.id != *id);
+        self.paid.retain(|paid| paid.id != *id);
+    }
+
+    /// Another basket begins: goods that were paid in part, and not put aside, have left.
+    fn others_leave(&mut self, id: &Id, until: Timestamp) {
+        for basket in self.baskets.iter_mut().filter(|basket| basket.id != *id && !basket.suspended) {
+            if basket.wait.is_none()
+                && basket.unchecked_line().is_some()
+                && let Some(payment) = basket.part.take()
+            {
+                basket.wait = Some(Wait::new(payment, until, false).open_to_the_end());
+            }
+        }
     }
 
     /// Raises the alerts for which nobody need wait any longer, and wakes for the next.
     fn settle(&mut self, fx: &mut Effects<'_>) {
-        let until = |basket: &Basket| basket.unchecked.as_ref().map(|payment| payment.until);
+        let until = |basket: &Basket| basket.wait.as_ref().map(|wait| wait.until);
         let now = fx.now();
         let mut over: Vec<_> =
             self.baskets.iter_mut().filter(|basket| until(basket).is_some_and(|until| until <= now)).collect();
@@ -94,28 +124,42 @@ impl Plugin for AgeVerification {
 
     fn subscriptions(_: &Policies) -> Vec<Subscription> {
         let event_types = EventTypes::of(&[
+            EventType::BasketStarted,
             EventType::ItemAdded,
             EventType::ItemVoided,
+            EventType::ItemReturned,
+            EventType::DiscountApplied,
+            EventType::SubtotalFinalized,
             EventType::AgeChecked,
             EventType::PaymentCompleted,
             EventType::BasketCancelled,
+            EventType::BasketSuspended,
+            EventType::BasketResumed,
         ]);
         vec![Subscription { scope: Scope::Terminal, event_types }]
     }
 
     fn apply(state: &mut State, policies: &Policies, event: &Event, fx: &mut Effects<'_>) {
+        let at = fx.time_of(event);
+        let until = fx.now().plus_millis(policies.grace_ms);
         match &event.data {
-            EventData::ItemAdded(item) => add(state, policies, item, event, fx),
-            EventData::ItemVoided(ItemVoided { basket_id, line, product_id, quantity, .. }) => {
-                if let Some(basket) = state.touch(basket_id).filter(|basket| !basket.is_closed()) {
-                    basket.void(*line, product_id, quantity.thousandths());
-                }
+            EventData::BasketStarted(data) => state.others_leave(&data.basket_id, until),
+            EventData::ItemAdded(item) => {
+                state.others_leave(&item.basket_id, until);
+                add(state, policies, item, event, fx);
             }
+            EventData::ItemVoided(item) => void(state, item, at),
+            EventData::ItemReturned(item) => change(state, &item.basket_id, at),
+            EventData::DiscountApplied(discount) => change(state, &discount.basket_id, at),
+            EventData::SubtotalFinalized(subtotal) => finalize(state, subtotal, event, until, fx),
             EventData::AgeChecked(check) => take_check(state, check, event, fx),
-            EventData::PaymentCompleted(payment) => pay(state, policies, payment, event, fx),
-            // What was paid cannot be cancelled any more.
-            EventData::BasketCancelled(BasketChanged { basket_id, .. }) => {
-                state.baskets.retain(|basket| basket.id != *basket_id || basket.unchecked.is_some());
+            EventData::PaymentCompleted(payment) => pay(state, payment, event, until, fx),
+            EventData::BasketCancelled(data) => state.forget(&data.basket_id),
+            EventData::BasketSuspended(data) => suspend(state, &data.basket_id, at),
+            EventData::BasketResumed(data) => {
+                if let Some(basket) = state.touch(&data.basket_id) {
+                    basket.suspended = false;
+                }
             }
             _ => {}
         }
@@ -127,38 +171,46 @@ impl Plugin for AgeVerification {
     }
 }
 
+/// Something is done in a sale after which its total is not known any more.
+fn change(state: &mut State, basket_id: &Id, at: Timestamp) {
+    if let Some(basket) = state.touch(basket_id)
+        && !basket.was_overtaken(at)
+    {
+        basket.goes_on();
+    }
+}
+
 fn add(state: &mut State, policies: &Policies, item: &ItemAdded, event: &Event, fx: &mut Effects<'_>) {
+    let at = fx.time_of(event);
     let stores = fx.context().stores;
     let store_id = event.store_id().unwrap_or_default();
     let jurisdiction = stores.get(store_id).and_then(|store| store.jurisdiction.as_deref());
-    let day = || stores.business_day(store_id, event.time);
+    // The law changes at midnight, whenever the shop's business day begins.
+    let day = || stores.local(store_id, at).date();
     let Some(policy) = policies.restricting(&item.category, jurisdiction, day) else {
-        state.touch(&item.basket_id);
-        return;
+        return change(state, &item.basket_id, at);
     };
     let basket = state.touch_or_begin(&item.basket_id, fx);
-    if basket.is_closed() {
-        return;
-    }
     let age = policy.minimum_age;
-    basket.add(Line {
+    let line = Line {
         number: item.line,
         product: item.product_id.clone(),
-        quantity: item.quantity.thousandths(),
+        quantity: item.quantity.parts(),
         age,
         event: event.name(),
         position: fx.context().position,
-    });
+    };
+    if basket.was_overtaken(at) {
+        // It was sold; there is nobody left to ask.
+        return basket.add(line);
+    }
+    basket.goes_on();
+    basket.add(line);
     if !basket.needs_prompt(age) {
         return;
     }
-    let prompt = Prompt {
-        id: fx.derive_id(),
-        age,
-        employee: item.employee_id.clone(),
-        outcome: PromptOutcome::Pending,
-        at: event.time,
-    };
+    let prompt =
+        Prompt { id: fx.derive_id(), age, employee: item.employee_id.clone(), outcome: PromptOutcome::Pending, at };
     fx.publish(EventData::AgeVerificationRequired(AgeVerificationRequired {
         basket_id: item.basket_id.clone(),
         employee_id: item.employee_id.clone(),
@@ -172,89 +224,122 @@ fn add(state: &mut State, policies: &Policies, item: &ItemAdded, event: &Event, 
     basket.prompt(prompt);
 }
 
-fn take_check(state: &mut State, check: &AgeChecked, event: &Event, fx: &mut Effects<'_>) {
-    let basket = if check.outcome == AgeOutcome::Refused {
-        state.touch(&check.basket_id)
-    } else {
-        Some(state.touch_or_begin(&check.basket_id, fx))
-    };
-    let Some(basket) = basket else { return };
-    for prompt in basket.check(check.outcome, check.minimum_age, event.time) {
-        record(&check.basket_id, &prompt, &event.source, fx);
-    }
-    if basket.unchecked.is_some() && basket.unchecked_line().is_none() {
-        // The check had been overtaken by the payment.
-        state.forget(&check.basket_id);
+fn void(state: &mut State, item: &ItemVoided, at: Timestamp) {
+    let Some(basket) = state.touch(&item.basket_id) else { return };
+    let (line, product, quantity) = (item.line, &item.product_id, item.quantity.parts());
+    match &basket.wait {
+        // What was sold is not made unsold by a void.
+        Some(wait) if at > wait.last_at() && wait.settled => {}
+        Some(wait) if at > wait.last_at() => basket.remove_afterwards(line, product, quantity),
+        Some(_) => {
+            basket.remove(line, product, quantity);
+            if basket.unchecked_line().is_none() {
+                state.put_away_last();
+            }
+        }
+        None => {
+            basket.remove(line, product, quantity);
+            basket.due = None;
+        }
     }
 }
 
-fn pay(state: &mut State, policies: &Policies, payment: &PaymentCompleted, event: &Event, fx: &mut Effects<'_>) {
-    let Some(basket) = state.touch(&payment.basket_id) else { return };
-    if basket.is_closed() {
-        return;
+fn suspend(state: &mut State, basket_id: &Id, at: Timestamp) {
+    let Some(basket) = state.touch(basket_id) else { return };
+    if basket.wait.as_ref().is_some_and(|wait| at > wait.last_at() && !wait.settled) {
+        basket.goes_on();
     }
-    if basket.unchecked_line().is_none() {
-        state.forget(&payment.basket_id);
-        return;
+    basket.suspended = true;
+}
+
+fn take_check(state: &mut State, check: &AgeChecked, event: &Event, fx: &mut Effects<'_>) {
+    let (id, age) = (&check.basket_id, check.minimum_age);
+    let basket = if check.outcome == AgeOutcome::Refused {
+        if let Some(paid) = state.paid.iter_mut().find(|paid| paid.id == *id) {
+            paid.passed = paid.passed.min(age.saturating_sub(1));
+        }
+        state.touch(id)
+    } else {
+        Some(state.touch_or_begin(id, fx))
+    };
+    let Some(basket) = basket else { return };
+    for prompt in basket.check(check.outcome, age, fx.time_of(event)) {
+        record(id, &prompt, &event.source, fx);
     }
-    basket.unchecked = Some(Unchecked {
-        at: event.time,
-        until: fx.now().plus_millis(policies.grace_ms),
-        employee: payment.employee_id.clone(),
+    if basket.wait.is_some() && basket.unchecked_line().is_none() {
+        // The check had been overtaken by the payment.
+        state.put_away_last();
+    }
+}
+
+/// The total is known: what is paid already may cover it, and a total of nothing needs no payment.
+fn finalize(state: &mut State, total: &SubtotalFinalized, event: &Event, until: Timestamp, fx: &Effects<'_>) {
+    let Some(basket) = state.touch(&total.basket_id) else { return };
+    let due = signed(total.total.minor(), total.direction);
+    if !basket.was_overtaken(fx.time_of(event)) {
+        basket.goes_on();
+    }
+    basket.due = Some(due);
+    let (is_covered, is_missing) = (covers(due, basket.paid), basket.unchecked_line().is_some());
+    match &mut basket.wait {
+        Some(wait) if is_covered => wait.settled = true,
+        Some(_) => {
+            // The payment that seemed to be the last one was for a part.
+            basket.goes_on();
+            basket.due = Some(due);
+        }
+        None if is_covered && is_missing => {
+            let payment = basket.part.take().unwrap_or_else(|| reference(&total.employee_id, event, fx));
+            basket.wait = Some(Wait::new(payment, until, true).open_to_the_end());
+        }
+        None => {}
+    }
+}
+
+fn reference(employee: &Id, event: &Event, fx: &Effects<'_>) -> Payment {
+    Payment {
+        at: fx.time_of(event),
+        employee: employee.clone(),
         event: event.name(),
         source: event.source.as_str().to_owned(),
         position: fx.context().position,
-    });
-}
-
-/// Raises the alert about a basket that was paid without a check, if it is one.
-fn raise_alert(basket: &mut Basket, fx: &mut Effects<'_>) {
-    let Some(payment) = basket.unchecked.take() else { return };
-    let Some(line) = basket.unchecked_line().cloned() else { return };
-    let passed = basket.passed;
-    let checked = if passed == 0 { "no check was passed".to_owned() } else { format!("checked for {passed} only") };
-    let valid = |id: &str| Id::new(id).expect("made of a digest, a literal or an entity's valid id");
-    let alert = AlertRaised {
-        alert_id: valid(&fx.derive_id()),
-        rule_id: valid(RULE_ID),
-        rule_revision: 1,
-        severity: Severity::High,
-        scope: Scope::Terminal,
-        entity: valid(fx.context().entity),
-        observed: f64::from(passed),
-        limit: f64::from(line.age),
-        window_seconds: None,
-        event_ids: vec![line.event, payment.event],
-        message: format!(
-            "Basket {} was paid without the age check that product {} needs: {} years, {checked}",
-            basket.id, line.product, line.age
-        ),
-    };
-    let source = Source::new(&payment.source).expect("a terminal's valid source");
-    fx.publish_about(&payment.source, EventData::AlertRaised(alert.clone()));
-    fx.record(Record::Alert(Box::new(AlertRecord {
-        alert,
-        at: payment.at,
-        store_id: source.store_id().unwrap_or_default().to_owned(),
-        terminal_id: source.terminal_id().map(ToOwned::to_owned),
-        employee_id: Some(payment.employee.to_string()),
-        evidence: vec![line.position, payment.position],
-        shadow: false,
-    })));
-    for prompt in basket.mark_alerted(payment.at) {
-        record(&basket.id, &prompt, &source, fx);
     }
 }
 
-fn record(basket_id: &Id, prompt: &Prompt, source: &Source, fx: &mut Effects<'_>) {
-    fx.record(Record::AgePrompt(AgePromptRecord {
-        id: prompt.id.clone(),
-        basket_id: basket_id.to_string(),
-        store_id: source.store_id().unwrap_or_default().to_owned(),
-        terminal_id: source.terminal_id().unwrap_or_default().to_owned(),
-        employee_id: prompt.employee.to_string(),
-        minimum_age: prompt.age,
-        outcome: prompt.outcome.as_str().to_owned(),
-        at: prompt.at,
-    }));
+fn pay(state: &mut State, payment: &PaymentCompleted, event: &Event, until: Timestamp, fx: &Effects<'_>) {
+    let amount = signed(payment.amount.minor(), payment.direction);
+    let id = &payment.basket_id;
+    let Some(basket) = state.touch(id) else {
+        let before = state.paid.iter().find(|paid| paid.id == *id);
+        let (paid, passed) = before.map_or((0, 0), |before| (before.amount, before.passed));
+        return remember(&mut state.paid, Paid { id: id.clone(), amount: paid.saturating_add(amount), passed });
+    };
+    basket.paid = basket.paid.saturating_add(amount);
+    basket.suspended = false;
+    if basket.wait.as_ref().is_none_or(|wait| !wait.settled) {
+        basket.take_afterwards();
+    }
+    let covered = basket.is_covered();
+    if covered != Some(false) && basket.unchecked_line().is_none() {
+        if !basket.alerted {
+            state.put_away_last();
+        }
+        return;
+    }
+    match (&mut basket.wait, covered) {
+        (_, Some(false)) => {
+            basket.wait = None;
+            basket.part = Some(reference(&payment.employee_id, event, fx));
+        }
+        (Some(wait), _) => {
+            // With several payments, and nothing else in between, the alert names the first.
+            wait.last_at = Some(wait.last_at().max(fx.time_of(event)));
+            wait.until = until;
+            wait.settled |= covered == Some(true);
+        }
+        (None, _) => {
+            basket.part = None;
+            basket.wait = Some(Wait::new(reference(&payment.employee_id, event, fx), until, covered == Some(true)));
+        }
+    }
 }

@@ -196,7 +196,8 @@ impl PluginVisitor for Reading<'_> {
         let unmentioned = || Block { active: true, eligibility: empty(), settings: empty() };
         let block = self.blocks.remove(P::NAME).unwrap_or_else(unmentioned);
         let settings = validate::<P>(&block.settings).map(|(settings, _)| settings);
-        let eligibility = validate_eligibility(&block.eligibility).map(|(eligibility, _)| eligibility);
+        let eligibility = eligibility_on_top_of(&P::default_eligibility(), block.eligibility);
+        let eligibility = validate_eligibility(&eligibility).map(|(eligibility, _)| eligibility);
         match (settings, eligibility) {
             (Ok(settings), Ok(eligibility)) => {
                 let settings = serde_json::to_value(settings).expect("settings were read from JSON");
@@ -211,6 +212,16 @@ impl PluginVisitor for Reading<'_> {
             }
         }
     }
+}
+
+/// The block of the file; what it does not mention is as the plugin has it by default.
+fn eligibility_on_top_of(default: &Eligibility, block: Value) -> Value {
+    let Value::Object(block) = block else { return block };
+    let mut whole = serde_json::to_value(default).expect("an eligibility block is plain data");
+    if let Some(keys) = whole.as_object_mut() {
+        keys.extend(block);
+    }
+    whole
 }
 
 /// The file with the line of every key and entry.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use self::session::{Action, Activity, AutoLogout, EndCause, Limits};
 use self::timeline::{Row, Timeline};
+use super::eligibility::Eligibility;
 use super::{EventTypes, FieldError, Plugin, Subscription, check_range};
 use crate::effect::{Effects, Record, TimeSheetSession};
 use crate::event::{AutoLoggedOut, Event, EventData, EventType, Id, LogoutCause, Scope, Source};
@@ -49,6 +50,7 @@ const ACTIVITY: EventTypes = EventTypes::of(&[
     EventType::BasketStarted,
     EventType::CustomerIdentified,
     EventType::ItemAdded,
+    EventType::ItemReturned,
     EventType::ItemVoided,
     EventType::SubtotalFinalized,
     EventType::PaymentCompleted,
@@ -68,6 +70,11 @@ impl Plugin for EmployeeTimeTracker {
     const NAME: &'static str = "employee-time-tracker";
     const DESCRIPTION: &'static str =
         "Keeps each employee's time sheet, and logs out who went to another till, went idle or worked too long.";
+
+    /// Who practises at a till is at work.
+    fn default_eligibility() -> Eligibility {
+        Eligibility { training: true, ..Eligibility::default() }
+    }
 
     fn compile(settings: &Settings) -> Result<Settings, Vec<FieldError>> {
         let mut errors = Vec::new();
@@ -96,8 +103,14 @@ impl Plugin for EmployeeTimeTracker {
             _ => Action::Other,
         };
         let now = fx.now();
-        // A till whose clock runs ahead must not make sessions in the future.
-        let activity = Activity { action, terminal: event.source.as_str(), at: event.time.min(now), now };
+        let activity = Activity {
+            action,
+            terminal: event.source.as_str(),
+            at: fx.time_of(event),
+            now,
+            delayed: Activity::is_delayed(event.time, now),
+            same_actor: fx.context().same_actor,
+        };
         let limits = settings.limits();
         if !timeline.touch(&activity, limits) {
             let before = timeline.rows();
@@ -187,14 +200,14 @@ fn record_differences(before: &[Row], after: &[Row], fx: &mut Effects<'_>) {
 /// What of a row is on the time sheet and can change.
 fn shown(row: &Row) -> impl PartialEq {
     let session = &row.session;
-    (session.login_at, session.end, session.late, row.seconds, row.paid_seconds, row.overlap)
+    (session.login_at, session.end, session.late, session.review, row.seconds, row.paid_seconds, row.overlap)
 }
 
 fn to_record(row: Row, fx: &Effects<'_>) -> TimeSheetSession {
     let Row { session, seconds, paid_seconds, overlap } = row;
     let source = Source::new(&session.terminal).expect("it was the source of an event");
     let store_id = source.store_id().unwrap_or_default().to_owned();
-    let flags = [(session.late, "late"), (overlap, "overlap")];
+    let flags = [(session.late, "late"), (overlap, "overlap"), (session.review, "review")];
     TimeSheetSession {
         id: session.id,
         employee_id: fx.context().entity.to_owned(),

@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 
 pub use crate::stores::FieldError;
 
+use self::eligibility::Eligibility;
 use crate::effect::Effects;
 use crate::event::{Event, EventType, Reply, Scope};
 
@@ -102,6 +103,12 @@ pub trait Plugin: Send + Sync + 'static {
     const NAME: &'static str;
     /// One sentence for the manager.
     const DESCRIPTION: &'static str;
+
+    /// Which events qualify where nobody has said so.
+    #[must_use]
+    fn default_eligibility() -> Eligibility {
+        Eligibility::default()
+    }
 
     /// Checks settings and makes them ready.
     ///

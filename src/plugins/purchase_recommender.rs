@@ -2,7 +2,7 @@
 //!
 //! It owns the content of the baskets that are open on a terminal, as far as recommendations need it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use compact_str::CompactString;
 use schemars::JsonSchema;
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{EventTypes, FieldError, Plugin, Subscription, check_range};
 use crate::effect::{Effects, RecommendationRecord, Record};
 use crate::event::{
-    Event, EventData, EventType, ID_BYTES_MAX, Id, ItemAdded, ItemVoided, Recommendation, RecommendationMade, Scope,
+    Event, EventData, EventType, ID_BYTES_MAX, Id, ItemAdded, ItemVoided, PaymentCompleted, Recommendation,
+    RecommendationMade, Scope, covers, signed,
 };
 use crate::plugins::forgetting::{FORGET_AFTER_DAYS, check_days};
 use crate::time::Timestamp;
@@ -20,6 +21,8 @@ use crate::time::Timestamp;
 const BASKETS_MAX: usize = 8;
 /// Different products that a basket remembers.
 const PRODUCTS_MAX: usize = 250;
+/// Parts of a quantity in a thousandth, in which earlier versions counted.
+const PARTS_IN_A_THOUSANDTH: i64 = 10;
 /// Products that are recommended in one basket.
 const RECOMMENDATIONS_MAX: usize = 50;
 /// Pairings in the settings.
@@ -101,23 +104,71 @@ impl Compiled {
 pub struct State {
     #[serde(rename = "b", default)]
     baskets: Vec<Basket>,
-    /// The basket that ended last: what its payment has overtaken must not begin it again.
-    #[serde(rename = "e", default)]
-    ended: Option<Id>,
+    /// The basket that ended last, as earlier versions remembered it.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    ended_id: Option<Id>,
+    /// The basket that ended last: its sale may go on.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    ended: Option<Ended>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+struct Ended {
+    #[serde(rename = "b")]
+    basket: Basket,
+    /// Time of what ended it.
+    #[serde(rename = "t")]
+    at: Timestamp,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(from = "StoredBasket")]
 struct Basket {
     #[serde(rename = "i")]
     id: Id,
-    /// Thousandths of each product.
-    #[serde(rename = "p", default)]
+    /// Ten-thousandths of each product.
+    #[serde(rename = "u")]
     products: BTreeMap<Id, i64>,
-    #[serde(rename = "r", default)]
+    /// Products that were taken out again, or given back: the customer does not want them.
+    #[serde(rename = "n", skip_serializing_if = "BTreeSet::is_empty")]
+    unwanted: BTreeSet<Id>,
+    #[serde(rename = "r")]
     recommended: Vec<Recommended>,
+    /// The total in minor units, unless something has changed since; negative if the customer is to get it.
+    #[serde(rename = "d", skip_serializing_if = "Option::is_none")]
+    due: Option<i64>,
+    /// In minor units; negative if the customer got it.
+    #[serde(rename = "m")]
+    paid: i64,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+/// A basket as it is stored; earlier versions wrote thousandths.
+#[derive(Deserialize)]
+struct StoredBasket {
+    i: Id,
+    #[serde(default)]
+    p: BTreeMap<Id, i64>,
+    #[serde(default)]
+    u: BTreeMap<Id, i64>,
+    #[serde(default)]
+    n: BTreeSet<Id>,
+    #[serde(default)]
+    r: Vec<Recommended>,
+    #[serde(default)]
+    d: Option<i64>,
+    #[serde(default)]
+    m: i64,
+}
+
+impl From<StoredBasket> for Basket {
+    fn from(stored: StoredBasket) -> Self {
+        let StoredBasket { i: id, p, u: mut products, n: unwanted, r: recommended, d: due, m: paid } = stored;
+        products.extend(p.into_iter().map(|(product, thousandths)| (product, thousandths * PARTS_IN_A_THOUSANDTH)));
+        Self { id, products, unwanted, recommended, due, paid }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Recommended {
     #[serde(rename = "i")]
     id: String,
@@ -133,21 +184,60 @@ impl State {
         let index = self.baskets.iter().position(|basket| basket.id == *id)?;
         Some(self.baskets.remove(index))
     }
+
+    /// A basket that changes at that time: known, or ended while its sale goes on. `None` if it is neither.
+    fn take_or_reopen(&mut self, id: &Id, at: Timestamp) -> Option<Basket> {
+        let mut basket = self.take(id).or_else(|| {
+            let ended = self.ended.take_if(|ended| ended.basket.id == *id && at > ended.at)?;
+            Some(ended.basket)
+        })?;
+        basket.due = None;
+        Some(basket)
+    }
+
+    /// The sale is over, for now.
+    fn end(&mut self, basket: Basket, at: Timestamp, fx: &mut Effects<'_>) {
+        basket.record(at, fx);
+        self.ended_id = None;
+        self.ended = Some(Ended { basket, at });
+    }
 }
 
 impl Basket {
-    fn end(self, at: Timestamp, fx: &mut Effects<'_>) {
-        for Recommended { id, prompted_by, product } in self.recommended {
+    fn new(id: Id) -> Self {
+        Self { id, products: BTreeMap::new(), unwanted: BTreeSet::new(), recommended: Vec::new(), due: None, paid: 0 }
+    }
+
+    fn record(&self, at: Timestamp, fx: &mut Effects<'_>) {
+        for recommended in &self.recommended {
+            self.record_one(recommended, at, fx);
+        }
+    }
+
+    fn record_one(&self, recommended: &Recommended, at: Timestamp, fx: &mut Effects<'_>) {
+        let Recommended { id, prompted_by, product } = recommended.clone();
+        fx.record(Record::Recommendation(RecommendationRecord {
+            id,
+            basket_id: self.id.to_string(),
+            product_id: prompted_by.to_string(),
+            recommended: product.to_string(),
             // It was not in the basket when it was recommended, so it was added afterwards.
-            let taken_up = self.products.contains_key(&product);
-            fx.record(Record::Recommendation(RecommendationRecord {
-                id,
-                basket_id: self.id.to_string(),
-                product_id: prompted_by.to_string(),
-                recommended: product.to_string(),
-                taken_up,
-                at,
-            }));
+            taken_up: self.products.contains_key(&product),
+            at,
+        }));
+    }
+
+    fn put_in(&mut self, item: &ItemAdded) {
+        if let Some(quantity) = self.products.get_mut(&item.product_id) {
+            *quantity = quantity.saturating_add(item.quantity.parts());
+        } else if self.products.len() < PRODUCTS_MAX {
+            self.products.insert(item.product_id.clone(), item.quantity.parts());
+        }
+    }
+
+    fn turn_down(&mut self, product: &Id) {
+        if self.unwanted.len() < PRODUCTS_MAX {
+            self.unwanted.insert(product.clone());
         }
     }
 
@@ -162,6 +252,7 @@ impl Basket {
                 }
                 let known = *product == item.product_id
                     || self.products.contains_key(product)
+                    || self.unwanted.contains(product)
                     || self.recommended.iter().any(|before| before.product == *product)
                     || chosen.iter().any(|before| before.product_id == *product);
                 if !known {
@@ -228,6 +319,8 @@ impl Plugin for PurchaseRecommender {
         let event_types = EventTypes::of(&[
             EventType::ItemAdded,
             EventType::ItemVoided,
+            EventType::ItemReturned,
+            EventType::SubtotalFinalized,
             EventType::PaymentCompleted,
             EventType::BasketCancelled,
         ]);
@@ -235,15 +328,31 @@ impl Plugin for PurchaseRecommender {
     }
 
     fn apply(state: &mut State, compiled: &Compiled, event: &Event, fx: &mut Effects<'_>) {
+        let at = fx.time_of(event);
         match &event.data {
-            EventData::ItemAdded(item) => add(state, compiled, item, event.time, fx),
-            EventData::ItemVoided(item) => void(state, item),
-            EventData::PaymentCompleted(_) | EventData::BasketCancelled(_) => {
-                let Some(id) = event.data.basket_id() else { return };
-                if let Some(basket) = state.take(id) {
-                    basket.end(event.time, fx);
+            EventData::ItemAdded(item) => add(state, compiled, item, at, fx),
+            EventData::ItemVoided(item) => void(state, item, at),
+            EventData::ItemReturned(item) => take_back(state, item, at, fx),
+            EventData::SubtotalFinalized(total) => {
+                let due = signed(total.total.minor(), total.direction);
+                if let Some(basket) = state.baskets.iter_mut().find(|basket| basket.id == total.basket_id) {
+                    basket.due = Some(due);
+                    if covers(due, basket.paid)
+                        && let Some(basket) = state.take(&total.basket_id)
+                    {
+                        state.end(basket, at, fx);
+                    }
                 }
-                state.ended = Some(id.clone());
+            }
+            EventData::PaymentCompleted(payment) => pay(state, payment, at, fx),
+            EventData::BasketCancelled(cancelled) => {
+                let id = &cancelled.basket_id;
+                if let Some(ended) = state.ended.as_mut().filter(|ended| ended.basket.id == *id) {
+                    ended.at = ended.at.max(at);
+                } else {
+                    let basket = state.take(id).unwrap_or_else(|| Basket::new(id.clone()));
+                    state.end(basket, at, fx);
+                }
             }
             _ => {}
         }
@@ -268,20 +377,20 @@ fn ids(path: &str, texts: &[String], errors: &mut Vec<FieldError>) -> Vec<Id> {
 }
 
 fn add(state: &mut State, compiled: &Compiled, item: &ItemAdded, at: Timestamp, fx: &mut Effects<'_>) {
-    if state.ended.as_ref() == Some(&item.basket_id) {
+    if state.ended_id.as_ref() == Some(&item.basket_id) {
         return;
     }
-    let mut basket = state.take(&item.basket_id).unwrap_or_else(|| {
-        if state.baskets.len() == BASKETS_MAX {
-            state.baskets.remove(0).end(at, fx);
+    if let Some(ended) = state.ended.as_mut().filter(|ended| ended.basket.id == item.basket_id && at <= ended.at) {
+        // Overtaken by the payment: it was sold, and there is nobody left to recommend anything to.
+        ended.basket.put_in(item);
+        let basket = &ended.basket;
+        if let Some(taken) = basket.recommended.iter().find(|recommended| recommended.product == item.product_id) {
+            basket.record_one(taken, ended.at, fx);
         }
-        Basket { id: item.basket_id.clone(), products: BTreeMap::new(), recommended: Vec::new() }
-    });
-    if let Some(quantity) = basket.products.get_mut(&item.product_id) {
-        *quantity = quantity.saturating_add(item.quantity.thousandths());
-    } else if basket.products.len() < PRODUCTS_MAX {
-        basket.products.insert(item.product_id.clone(), item.quantity.thousandths());
+        return;
     }
+    let mut basket = take_or_begin(state, &item.basket_id, at, fx);
+    basket.put_in(item);
     let recommended = basket.choose(item, compiled);
     if !recommended.is_empty() {
         let (basket_id, product_id) = (item.basket_id.clone(), item.product_id.clone());
@@ -296,15 +405,54 @@ fn add(state: &mut State, compiled: &Compiled, item: &ItemAdded, at: Timestamp, 
     state.baskets.push(basket);
 }
 
-fn void(state: &mut State, item: &ItemVoided) {
-    let Some(mut basket) = state.take(&item.basket_id) else { return };
+fn take_or_begin(state: &mut State, id: &Id, at: Timestamp, fx: &mut Effects<'_>) -> Basket {
+    state.take_or_reopen(id, at).unwrap_or_else(|| {
+        if state.baskets.len() == BASKETS_MAX {
+            state.baskets.remove(0).record(at, fx);
+        }
+        Basket::new(id.clone())
+    })
+}
+
+fn void(state: &mut State, item: &ItemVoided, at: Timestamp) {
+    let Some(mut basket) = state.take_or_reopen(&item.basket_id, at) else { return };
     if let Some(quantity) = basket.products.get_mut(&item.product_id) {
-        *quantity -= item.quantity.thousandths();
+        *quantity -= item.quantity.parts();
         if *quantity <= 0 {
             basket.products.remove(&item.product_id);
+            basket.turn_down(&item.product_id);
         }
     }
     state.baskets.push(basket);
+}
+
+/// What a customer gives back is not what to recommend.
+fn take_back(state: &mut State, item: &ItemAdded, at: Timestamp, fx: &mut Effects<'_>) {
+    let was_overtaken = |ended: &Ended| ended.basket.id == item.basket_id && at <= ended.at;
+    if state.ended_id.as_ref() == Some(&item.basket_id) || state.ended.as_ref().is_some_and(was_overtaken) {
+        return;
+    }
+    let mut basket = take_or_begin(state, &item.basket_id, at, fx);
+    basket.turn_down(&item.product_id);
+    state.baskets.push(basket);
+}
+
+fn pay(state: &mut State, payment: &PaymentCompleted, at: Timestamp, fx: &mut Effects<'_>) {
+    let id = &payment.basket_id;
+    let amount = signed(payment.amount.minor(), payment.direction);
+    if let Some(ended) = state.ended.as_mut().filter(|ended| ended.basket.id == *id) {
+        ended.basket.paid = ended.basket.paid.saturating_add(amount);
+        ended.at = ended.at.max(at);
+        return;
+    }
+    let mut basket = state.take(id).unwrap_or_else(|| Basket::new(id.clone()));
+    basket.paid = basket.paid.saturating_add(amount);
+    if basket.due.is_some_and(|due| !covers(due, basket.paid)) {
+        // A part of the total: the sale goes on.
+        state.baskets.push(basket);
+    } else {
+        state.end(basket, at, fx);
+    }
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub(crate) struct Run<P: Plugin> {
     wake: Option<Timestamp>,
     clock: Timestamp,
     offset: i64,
+    /// Whether nobody else acts at the terminals in between.
+    pub(crate) same_actor: bool,
     plugin: PhantomData<P>,
 }
 
@@ -65,6 +67,7 @@ impl<P: Plugin> Run<P> {
             wake: None,
             clock: Timestamp::MIN,
             offset: 0,
+            same_actor: false,
             plugin: PhantomData,
         }
     }
@@ -160,6 +163,7 @@ impl<P: Plugin> Run<P> {
             now,
             position,
             late,
+            same_actor: self.same_actor,
             stores: &self.stores,
         };
         let mut state: P::State = rmp_serde::from_slice(&self.state).unwrap();

@@ -38,6 +38,8 @@ pub struct ProcessInfo {
     pub plugins: BTreeMap<String, PluginFigures>,
     /// Its long-lived actors.
     pub actors: Vec<ActorInfo>,
+    /// Tills of its partitions whose clocks are wrong.
+    pub clocks: Vec<ClockInfo>,
     /// Parts that cannot work now.
     pub unready: Vec<PartInfo>,
     /// What is set aside so that the others go on.
@@ -97,6 +99,16 @@ pub struct ActorInfo {
     pub restarts: u64,
     /// Why, the last time.
     pub last_error: Option<String>,
+}
+
+/// A till whose clock is wrong.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClockInfo {
+    /// Its whole source.
+    pub source: String,
+    /// By how much its clock is ahead, or below 0 behind.
+    pub drift_seconds: i64,
 }
 
 /// A part that cannot work now.
@@ -199,6 +211,7 @@ impl ProcessInfo {
             restarts: actor.restarts.get(),
             last_error: actor.last_error(),
         });
+        let clocks = status.clocks().into_iter().map(|(source, ms)| ClockInfo { source, drift_seconds: ms / 1000 });
         let relay = delivery.relay.as_ref().map(|relay| RelayInfo::of(relay.figures()));
         let dispatcher = delivery.dispatcher.as_ref().map(|dispatcher| DispatcherInfo::of(dispatcher.figures()));
         let part = |part: &str, message| PartInfo { part: part.to_owned(), message };
@@ -218,6 +231,7 @@ impl ProcessInfo {
             totals: TotalsInfo::of(&status.totals),
             plugins: status.plugins().into_iter().map(|(name, figures)| (name, PluginFigures::of(&figures))).collect(),
             actors: actors.collect(),
+            clocks: clocks.collect(),
             unready,
             parked: parked_items(status, delivery).into_iter().take(PARKED_TOLD_MAX).map(ParkedPart::from).collect(),
             relay,

@@ -14,8 +14,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 pub use info::{
-    ActorInfo, DispatcherInfo, ParkedInfo, ParkedPart, PartInfo, PartitionInfo, ProcessInfo, RelayInfo, TotalsInfo,
-    parked_items,
+    ActorInfo, ClockInfo, DispatcherInfo, ParkedInfo, ParkedPart, PartInfo, PartitionInfo, ProcessInfo, RelayInfo,
+    TotalsInfo, parked_items,
 };
 
 use crate::config::Role;

@@ -17,6 +17,13 @@ const SIZES: [usize; 20] = [1, 1, 2, 2, 3, 3, 4, 4, 5, 6, 7, 8, 9, 10, 12, 14, 1
 const ORDINARY_TOTAL_MAX: i64 = 45_000;
 const HIGH_VALUE_TOTAL: i64 = 110_000;
 
+/// What the shop pays for an empty bottle.
+pub(super) const DEPOSIT: i64 = 25;
+/// Where there are no smaller coins, cash is rounded to this.
+const SMALLEST_COIN: i64 = 5;
+/// What people hand over is a multiple of the smallest note.
+const SMALLEST_NOTE: i64 = 500;
+
 /// What makes a basket an anomaly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Twist {
@@ -47,6 +54,8 @@ pub(super) struct Turn {
 pub(super) struct Till {
     pub store: u32,
     pub random: Random,
+    /// Deposits, change and tips: a stream of their own, which leaves everything else as it is.
+    pub money: Random,
     /// Time up to which everything is planned.
     pub cursor: i64,
     pub planned: VecDeque<Planned>,
@@ -308,24 +317,68 @@ impl Till {
     fn pay(&mut self, basket: &mut Basket) {
         let twist = basket.turn.anomaly.map(|(_, twist)| twist);
         let gross: i64 = basket.lines.iter().map(amount_of).sum();
-        let total = (gross - basket.discount).max(0);
+        // A sale with a discount does not end in money for the customer: what the discount is off would be unclear.
+        let most = if basket.discount > 0 { (gross - basket.discount).max(0) / DEPOSIT } else { i64::MAX };
+        let returned = self.return_deposit(basket, most);
+        let mut tender = basket.card.map_or(Tender::Cash, Tender::Card);
+        let mut total = (gross - basket.discount).max(0) - returned;
+        if total < 0 {
+            tender = Tender::Cash;
+        }
+        let rounding = if tender == Tender::Cash && self.has_no_small_coins() { rounding(total) } else { 0 };
+        total += rounding;
         let tax_in = |line: &Line| {
             let percent = category_of(line.product).tax_percent;
             amount_of(line) * percent / (100 + percent)
         };
-        let tax = basket.lines.iter().map(tax_in).sum::<i64>() * total / gross.max(1);
+        let tax = basket.lines.iter().map(tax_in).sum::<i64>() * total.abs() / gross.max(total.abs()).max(1);
         let items = u32::try_from(basket.lines.len()).expect("a basket's lines");
         let delay = self.random.between(1000, 4000);
         let number = basket.number;
-        self.push(delay, &basket.turn, number, Fact::Subtotal { items, total, tax }, twist == Some(Twist::HighValue));
-        let tender = basket.card.map_or(Tender::Cash, Tender::Card);
+        let fact = Fact::Subtotal { items, total, tax, rounding };
+        self.push(delay, &basket.turn, number, fact, twist == Some(Twist::HighValue));
         let delay = self.random.between(7_000, 22_000);
         let marked = matches!(twist, Some(Twist::Card(_) | Twist::VoidAfterPayment));
-        let fact = Fact::Payment { tender, amount: total, customer: basket.customer };
+        let (tip, change) = self.tip_and_change(tender, total);
+        let fact = Fact::Payment { tender, amount: total, tip, change, customer: basket.customer };
         self.push(delay, &basket.turn, number, fact, marked);
         if twist == Some(Twist::VoidAfterPayment) {
             self.cursor += self.random.between(10_000, 60_000);
             self.void_last(basket, "correction", true);
         }
     }
+
+    /// Some people bring their empties back. Answers what they are worth.
+    fn return_deposit(&mut self, basket: &mut Basket, most: i64) -> i64 {
+        if most == 0 || basket.turn.anomaly.is_some() || basket.turn.training || !self.money.percent(4) {
+            return 0;
+        }
+        let pieces = self.money.between(1, 12).min(most);
+        basket.lines_total += 1;
+        let fact = Fact::DepositReturned { line: basket.lines_total, pieces };
+        let delay = self.money.between(2_000, 6_000);
+        self.push(delay, &basket.turn, basket.number, fact, false);
+        pieces * DEPOSIT
+    }
+
+    /// In the Netherlands the smallest coin is one of five cents.
+    const fn has_no_small_coins(&self) -> bool {
+        self.store % 4 == 2
+    }
+
+    fn tip_and_change(&mut self, tender: Tender, amount: i64) -> (i64, i64) {
+        match tender {
+            Tender::Cash if amount > 0 && self.money.percent(70) => {
+                (0, (SMALLEST_NOTE - amount % SMALLEST_NOTE) % SMALLEST_NOTE)
+            }
+            Tender::Card(_) if amount > 0 && self.money.percent(1) => (self.money.between(1, 5) * 50, 0),
+            _ => (0, 0),
+        }
+    }
+}
+
+/// What leads to the nearest multiple of the smallest coin.
+const fn rounding(total: i64) -> i64 {
+    let over = total.rem_euclid(SMALLEST_COIN);
+    if over * 2 < SMALLEST_COIN { -over } else { SMALLEST_COIN - over }
 }

@@ -37,20 +37,69 @@ pub(super) enum Tender {
 #[derive(Debug, Clone)]
 pub(super) enum Fact {
     LoggedIn,
-    LoggedOut { reason: &'static str },
+    LoggedOut {
+        reason: &'static str,
+    },
     BasketStarted,
-    CustomerIdentified { customer: u32, method: &'static str },
-    ItemAdded { line: Line, entry: &'static str },
-    ItemVoided { line: Line, reason: &'static str },
-    Subtotal { items: u32, total: i64, tax: i64 },
-    Payment { tender: Tender, amount: i64, customer: Option<u32> },
-    Cancelled { reason: &'static str },
+    CustomerIdentified {
+        customer: u32,
+        method: &'static str,
+    },
+    ItemAdded {
+        line: Line,
+        entry: &'static str,
+    },
+    ItemVoided {
+        line: Line,
+        reason: &'static str,
+    },
+    /// Empties that the customer brings back, so many pieces.
+    DepositReturned {
+        line: u32,
+        pieces: i64,
+    },
+    /// A total below 0 is owed to the customer; `rounding` is a part of it.
+    Subtotal {
+        items: u32,
+        total: i64,
+        tax: i64,
+        rounding: i64,
+    },
+    /// An amount below 0 goes to the customer.
+    Payment {
+        tender: Tender,
+        amount: i64,
+        tip: i64,
+        change: i64,
+        customer: Option<u32>,
+    },
+    Cancelled {
+        reason: &'static str,
+    },
     Suspended,
     Resumed,
-    Discount { line: Option<u32>, amount: i64, percent: i64, manual: bool, reason: &'static str },
-    Refund { number: u32, original: Option<u32>, tender: Tender, amount: i64, receipt: bool },
-    DrawerOpened { reason: &'static str },
-    AgeChecked { outcome: &'static str, minimum_age: u8, supervisor: Option<u32> },
+    Discount {
+        line: Option<u32>,
+        amount: i64,
+        percent: i64,
+        manual: bool,
+        reason: &'static str,
+    },
+    Refund {
+        number: u32,
+        original: Option<u32>,
+        tender: Tender,
+        amount: i64,
+        receipt: bool,
+    },
+    DrawerOpened {
+        reason: &'static str,
+    },
+    AgeChecked {
+        outcome: &'static str,
+        minimum_age: u8,
+        supervisor: Option<u32>,
+    },
 }
 
 impl Fact {
@@ -62,6 +111,7 @@ impl Fact {
             Self::CustomerIdentified { .. } => EventType::CustomerIdentified,
             Self::ItemAdded { .. } => EventType::ItemAdded,
             Self::ItemVoided { .. } => EventType::ItemVoided,
+            Self::DepositReturned { .. } => EventType::ItemReturned,
             Self::Subtotal { .. } => EventType::SubtotalFinalized,
             Self::Payment { .. } => EventType::PaymentCompleted,
             Self::Cancelled { .. } => EventType::BasketCancelled,

@@ -288,6 +288,7 @@ impl Terminal {
             till: Till {
                 store,
                 random: Random::new(options.seed, Purpose::Terminal, u64::from(number)),
+                money: Random::new(options.seed, Purpose::Money, u64::from(number)),
                 cursor: options.start.as_millis() - HOUR,
                 planned: VecDeque::new(),
                 baskets: 0,

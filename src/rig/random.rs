@@ -15,6 +15,7 @@ pub(super) enum Purpose {
     Customer,
     Faults,
     Orders,
+    Money,
 }
 
 /// Quantiles of the exponential distribution with mean 1000.

@@ -172,7 +172,7 @@ fn stores_that_never_close_sell_in_the_first_second_and_event_times_follow_the_r
 
 #[test]
 fn money_adds_up_and_restricted_goods_are_paid_for_only_after_an_age_check() {
-    let (mut payments, mut checks) = (0, 0);
+    let (mut payments, mut checks, mut returned) = (0, 0, 0);
     for events in by_terminal(&run(noisy(11)).0).values() {
         let mut totals: BTreeMap<String, i64> = BTreeMap::new();
         let (mut restricted, mut checked) = (BTreeMap::<String, i32>::new(), BTreeSet::new());
@@ -189,9 +189,17 @@ fn money_adds_up_and_restricted_goods_are_paid_for_only_after_an_age_check() {
                 EventData::DiscountApplied(discount) => {
                     *totals.entry(discount.basket_id.to_string()).or_default() -= discount.amount.minor();
                 }
+                EventData::ItemReturned(item) => {
+                    returned += 1;
+                    *totals.entry(item.basket_id.to_string()).or_default() -= item.quantity.times(item.unit_price);
+                }
                 EventData::SubtotalFinalized(subtotal) => {
-                    assert_eq!(subtotal.total.minor(), totals[&*subtotal.basket_id]);
-                    assert_eq!(subtotal.total.minor(), subtotal.subtotal.minor() + subtotal.tax.minor());
+                    let (total, rounding) =
+                        (subtotal.total.minor(), subtotal.rounding.map_or(0, crate::event::SignedAmount::minor));
+                    let due = crate::event::signed(total - rounding, subtotal.direction);
+                    assert_eq!(due, totals[&*subtotal.basket_id]);
+                    assert_eq!(total, subtotal.subtotal.minor() + subtotal.tax.minor() + rounding);
+                    totals.insert(subtotal.basket_id.to_string(), crate::event::signed(total, subtotal.direction));
                 }
                 EventData::AgeChecked(check) => {
                     checks += 1;
@@ -200,7 +208,8 @@ fn money_adds_up_and_restricted_goods_are_paid_for_only_after_an_age_check() {
                 }
                 EventData::PaymentCompleted(payment) => {
                     payments += 1;
-                    assert_eq!(payment.amount.minor(), totals[&*payment.basket_id]);
+                    let amount = crate::event::signed(payment.amount.minor(), payment.direction);
+                    assert_eq!(amount, totals[&*payment.basket_id]);
                     let basket = payment.basket_id.to_string();
                     let asked = checked.contains(&(basket.clone(), false)) || checked.contains(&(basket.clone(), true));
                     assert!(asked || restricted.get(&basket).is_none_or(|count| *count == 0) || voids(events, &basket));
@@ -209,7 +218,7 @@ fn money_adds_up_and_restricted_goods_are_paid_for_only_after_an_age_check() {
             }
         }
     }
-    assert!(payments > 300 && checks > 30);
+    assert!(payments > 300 && checks > 30 && returned > 5);
 }
 
 fn voids(events: &BTreeMap<u64, Event>, basket: &str) -> bool {

@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use compact_str::{CompactString, format_compact};
 
+use super::basket::DEPOSIT;
 use super::catalogue::{category_of, product_of};
 use super::fact::{Fact, Line, Planned, Tender};
 use super::scenario::Calendar;
@@ -145,18 +146,39 @@ impl Writer {
                 self.line(line, false);
                 self.string("reason", reason);
             }
-            Fact::Subtotal { items, total, tax } => {
+            Fact::DepositReturned { line, pieces } => {
                 self.basket(names, planned);
-                self.amount("itemCount", i64::from(*items));
-                self.amount("subtotal", total - tax);
-                self.amount("tax", *tax);
-                self.amount("total", *total);
+                self.amount("line", i64::from(*line));
+                self.text(",\"productId\":\"DEPOSIT\",\"description\":\"Empties\",\"category\":\"deposit\"");
+                self.amount("quantity", *pieces);
+                self.amount("unitPrice", DEPOSIT);
                 self.currency();
             }
-            Fact::Payment { tender, amount, customer } => {
+            Fact::Subtotal { items, total, tax, rounding } => {
+                self.basket(names, planned);
+                self.amount("itemCount", i64::from(*items));
+                self.amount("subtotal", (total - rounding).abs() - tax);
+                self.amount("tax", *tax);
+                self.amount("total", total.abs());
+                self.currency();
+                self.direction(*total);
+                if *rounding != 0 {
+                    // Signed as the total is: what rounding adds to what changes hands.
+                    let by = if *total < 0 { -rounding } else { *rounding };
+                    self.text(if by < 0 { ",\"rounding\":-" } else { ",\"rounding\":" });
+                    self.number(by.unsigned_abs(), 1);
+                }
+            }
+            Fact::Payment { tender, amount, tip, change, customer } => {
                 self.basket(names, planned);
                 self.id("paymentId", &names.id, 'P', planned.basket);
-                self.tender(*tender, *amount);
+                self.tender(*tender, amount.abs());
+                self.direction(*amount);
+                for (key, value) in [("tip", tip), ("change", change)] {
+                    if *value > 0 {
+                        self.amount(key, *value);
+                    }
+                }
                 if let Some(customer) = customer {
                     self.customer(*customer);
                 }
@@ -257,6 +279,12 @@ impl Writer {
 
     fn currency(&mut self) {
         self.text(",\"currency\":\"EUR\"");
+    }
+
+    fn direction(&mut self, amount: i64) {
+        if amount < 0 {
+            self.text(",\"direction\":\"refund\"");
+        }
     }
 
     fn tender(&mut self, tender: Tender, amount: i64) {

@@ -4,7 +4,7 @@ import { money } from './format.js';
 /** The event types that Tillstream knows, for suggestions in filters and forms. */
 export const EVENT_TYPES = [
   'pos.employee.logged_in', 'pos.employee.logged_out', 'pos.basket.started', 'pos.customer.identified',
-  'pos.basket.item_added', 'pos.basket.item_voided', 'pos.basket.subtotal_finalized', 'pos.payment.completed',
+  'pos.basket.item_added', 'pos.basket.item_voided', 'pos.basket.item_returned', 'pos.basket.subtotal_finalized', 'pos.payment.completed',
   'pos.basket.cancelled', 'pos.basket.suspended', 'pos.basket.resumed', 'pos.discount.applied', 'pos.refund.completed',
   'pos.drawer.opened', 'pos.age.checked', 'pos.employee.auto_logged_out', 'pos.recommendation.made',
   'pos.customer.enriched', 'pos.customer.lookup_failed', 'pos.fraud.alert_raised', 'pos.age.verification_required',
@@ -59,6 +59,8 @@ export const pluginOf = (event) => /^\/plugins\/(.+)$/.exec(event?.source ?? '')
 export const eventKey = (event) => `${event?.source}#${event?.id}`;
 /** What a line of a basket costs. */
 export const lineAmount = (data) => data.amount ?? Math.round(Number(data.quantity) * data.unitPrice);
+/** An amount that goes to the customer is shown with a minus. */
+export const signed = (amount, direction) => (direction === 'refund' ? -amount : amount);
 
 /** The few words that make a line of the feed worth reading. */
 export function summary(event) {
@@ -70,14 +72,16 @@ export function summary(event) {
     return [`${event.service} ${event.path}`, ...outcome].filter(Boolean).join(' · ');
   }
   if (event?.topic && event.offset !== undefined) return [event.field, event.message].filter(Boolean).join(' ');
-  if (tail.endsWith('item_added') || tail.endsWith('item_voided')) {
-    return `${d.quantity} × ${d.description ?? d.productId} · ${money(lineAmount(d), d.currency)}`;
+  if (tail.endsWith('item_added') || tail.endsWith('item_voided') || tail.endsWith('item_returned')) {
+    const amount = tail.endsWith('item_returned') ? -lineAmount(d) : lineAmount(d);
+    return `${d.quantity} × ${d.description ?? d.productId} · ${money(amount, d.currency)}`;
   }
-  if (tail.endsWith('subtotal_finalized')) return `${d.itemCount} items · ${money(d.total, d.currency)}`;
+  if (tail.endsWith('subtotal_finalized')) return `${d.itemCount} items · ${money(signed(d.total, d.direction), d.currency)}`;
   if (tail.endsWith('payment.completed') || tail.endsWith('refund.completed')) {
-    return `${money(d.amount, d.currency)} · ${d.method}${d.receipt === false ? ' · no receipt' : ''}`;
+    const more = [d.tip && `tip ${money(d.tip, d.currency)}`, d.change && `change ${money(d.change, d.currency)}`, d.receipt === false && 'no receipt'];
+    return [money(signed(d.amount, d.direction), d.currency), d.method, ...more].filter(Boolean).join(' · ');
   }
-  if (tail.startsWith('order.')) return `${d.items?.length ?? 0} lines · ${money(d.total, d.currency)}`;
+  if (tail.startsWith('order.')) return `${d.items?.length ?? 0} lines · ${money(signed(d.total, d.direction), d.currency)}`;
   if (tail.endsWith('discount.applied')) return `${money(d.amount, d.currency)}${d.manual ? ' · by hand' : ''}`;
   if (tail.endsWith('alert_raised')) return d.message ?? d.ruleId ?? '';
   if (tail.endsWith('recommendation.made')) return (d.recommended ?? []).map((r) => r.productId).join(', ');

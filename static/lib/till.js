@@ -1,5 +1,5 @@
 // What a till shows, as a pure function of its events: employee, basket, customer, suggestions, age check, alerts.
-import { eventKey, lineAmount } from './names.js';
+import { eventKey, lineAmount, signed } from './names.js';
 
 /** A till of which nothing is known. */
 export const emptyTill = () => ({ employee: null, basket: null, customer: null, suggestions: [], age: null, alerts: [], last: null, seen: new Set() });
@@ -34,11 +34,25 @@ function withAlert(till, d, event) {
   return { ...till, alerts: [{ id: d.alertId, message: d.message, severity: d.severity, at: event.time }, ...till.alerts].slice(0, 5) };
 }
 
+/** True if what was paid covers the total, or nobody knows the total. */
+function isSettled({ totals, payments }) {
+  if (!totals) return true;
+  const due = signed(totals.total, totals.direction);
+  const paid = payments.reduce((sum, one) => sum + signed(one.amount, one.direction), 0);
+  return due < 0 ? paid <= due : paid >= due;
+}
+
 const NO_BASKET = new Set(['pos.employee.logged_in', 'pos.employee.logged_out', 'pos.employee.auto_logged_out', 'pos.fraud.alert_raised']);
 const ended = (state) => (till, basket) => {
   basket.state = state;
   till.suggestions = [];
   till.age = null;
+};
+
+/** The total is no longer the last one, and a payment so far was for a part. */
+const sellOn = (basket) => {
+  basket.totals = null;
+  if (basket.state === 'paid') basket.state = 'open';
 };
 
 const BY_TYPE = {
@@ -51,17 +65,28 @@ const BY_TYPE = {
   'pos.customer.lookup_failed': (till, _, d) => { till.customer = { id: d.customerId, details: null, failed: true }; },
   'pos.basket.item_added': (till, basket, d) => {
     till.employee = d.employeeId;
-    basket.lines = [...basket.lines.filter((line) => line.line !== d.line || line.voided), { ...d, amount: lineAmount(d), voided: false }];
+    basket.lines = [...basket.lines.filter((line) => line.line !== d.line || line.voided || line.returned), { ...d, amount: lineAmount(d), voided: false }];
+    sellOn(basket);
     till.suggestions = till.suggestions.filter((one) => one.productId !== d.productId);
   },
   'pos.basket.item_voided': (_, basket, d) => {
-    basket.lines = basket.lines.map((line) => (line.line === d.line ? { ...line, voided: true } : line));
+    // A till that numbers the void itself means the last line of the product.
+    const isMeant = (line) => !line.voided && line.productId === d.productId;
+    const exact = basket.lines.findIndex((line) => isMeant(line) && line.line === d.line);
+    const index = exact >= 0 ? exact : basket.lines.findLastIndex(isMeant);
+    basket.lines = basket.lines.map((line, place) => (place === index ? { ...line, voided: true } : line));
+    sellOn(basket);
+  },
+  'pos.basket.item_returned': (till, basket, d) => {
+    till.employee = d.employeeId;
+    basket.lines = [...basket.lines, { ...d, amount: -lineAmount(d), returned: true, voided: false }];
+    sellOn(basket);
   },
   'pos.discount.applied': (_, basket, d) => { basket.discount += d.amount; },
   'pos.basket.subtotal_finalized': (_, basket, d) => { basket.totals = d; },
   'pos.payment.completed': (till, basket, d) => {
     basket.payments = [...basket.payments, d];
-    ended('paid')(till, basket);
+    if (isSettled(basket)) ended('paid')(till, basket);
   },
   'pos.basket.cancelled': ended('cancelled'),
   'pos.basket.suspended': ended('suspended'),
@@ -76,4 +101,4 @@ const BY_TYPE = {
 };
 
 /** Sum of the basket so far in minor units. */
-export const runningTotal = (basket) => basket.totals?.total ?? basket.lines.reduce((sum, line) => sum + (line.voided ? 0 : line.amount), 0) - basket.discount;
+export const runningTotal = (basket) => (basket.totals ? signed(basket.totals.total, basket.totals.direction) : null) ?? basket.lines.reduce((sum, line) => sum + (line.voided ? 0 : line.amount), 0) - basket.discount;

@@ -2,7 +2,7 @@
 import { html, useState } from '../lib/html.js';
 import { request } from '../lib/api.js';
 import { count, dateTime, money, time } from '../lib/format.js';
-import { lineAmount } from '../lib/names.js';
+import { lineAmount, signed } from '../lib/names.js';
 import { ageMs, shortId, span, STATUS_TONE, STATUS_WORD } from '../lib/order.js';
 import { useResource } from '../lib/resource.js';
 import { href } from '../lib/router.js';
@@ -17,14 +17,16 @@ const KINDS = {
 
 function Lines({ order }) {
   const cost = (minor) => money(minor, order.currency);
-  const sum = order.items.reduce((total, line) => total + lineAmount(line), 0);
+  const amount = (line) => (line.returned ? -lineAmount(line) : lineAmount(line));
+  const owed = order.direction === 'refund' ? -1 : 1;
+  const sum = order.items.reduce((total, line) => total + amount(line), 0);
   const extra = (label, value, sign) => Boolean(value) && html`<tr><th scope="row" colspan="3">${label}</th><td class="num nowrap">${sign}${cost(value)}</td></tr>`;
   return html`<section class="card table-card" aria-label="Lines"><div class="scroll"><table class="lines"><thead><tr><th scope="col">Product</th><th scope="col" class="num">Quantity</th><th scope="col" class="num">Price</th><th scope="col" class="num">Amount</th></tr></thead>
-    <tbody>${order.items.map((line, index) => html`<tr key=${index}><td class="wrap">${line.description ?? line.productId}${line.description && html`<div class="muted mono">${line.productId}</div>`}</td>
-      <td class="num">${count(line.quantity)}</td><td class="num nowrap">${cost(line.unitPrice)}</td><td class="num nowrap">${cost(lineAmount(line))}</td></tr>`)}</tbody>
-    <tfoot>${(order.tax || order.discount) ? html`<tr><th scope="row" colspan="3">${count(order.items.length)} lines</th><td class="num nowrap">${cost(sum)}</td></tr>` : null}
-      ${extra('Tax', order.tax, '+ ')}${extra('Discount', order.discount, '− ')}
-      <tr class="total"><th scope="row" colspan="3">Total</th><td class="num nowrap">${cost(order.total)}</td></tr></tfoot></table></div></section>`;
+    <tbody>${order.items.map((line, index) => html`<tr key=${index}><td class="wrap">${line.description ?? line.productId}${line.returned && html` <${Badge} tone="warn">returned<//>`}${line.description && html`<div class="muted mono">${line.productId}</div>`}</td>
+      <td class="num">${count(line.quantity)}</td><td class="num nowrap">${cost(line.unitPrice)}</td><td class="num nowrap">${cost(amount(line))}</td></tr>`)}</tbody>
+    <tfoot>${(order.tax || order.discount || order.rounding) ? html`<tr><th scope="row" colspan="3">${count(order.items.length)} lines</th><td class="num nowrap">${cost(sum)}</td></tr>` : null}
+      ${extra(order.taxIncluded ? 'Including tax' : 'Tax', order.tax, order.taxIncluded ? '' : owed < 0 ? '− ' : '+ ')}${extra('Discount', order.discount, owed < 0 ? '+ ' : '− ')}${extra('Rounding', order.rounding && order.rounding * owed, '')}
+      <tr class="total"><th scope="row" colspan="3">${owed < 0 ? 'Total, owed to the customer' : 'Total'}</th><td class="num nowrap">${cost(order.total * owed)}</td></tr></tfoot></table></div></section>`;
 }
 
 /** What an attempt came to: the answer's status, or that there was none. */
@@ -97,7 +99,7 @@ export function OrderPage({ id }) {
     }
   };
   return html`${crumbs}
-    <${PageHead} title=${`Order …${shortId(order.id)}`} lead=${`${money(order.total, order.currency)} from till ${order.terminalId}, ${order.storeId}`}>
+    <${PageHead} title=${`Order …${shortId(order.id)}`} lead=${`${money(signed(order.total, order.direction), order.currency)} from till ${order.terminalId}, ${order.storeId}`}>
       <${Badge} tone=${STATUS_TONE[order.status]}>${STATUS_WORD[order.status]}<//>
       ${order.status === 'FAILED' && html`<button type="button" class="primary" disabled=${busy} onClick=${resend}>Send again</button>`}<//>
     <${ProblemBox} problem=${error} retry=${reload} />

@@ -2,6 +2,7 @@
 import { html, useEffect, useState } from '../lib/html.js';
 import { request } from '../lib/api.js';
 import { count, day, money, shortDateTime } from '../lib/format.js';
+import { signed } from '../lib/names.js';
 import { ageMs, LATE_SECONDS, shortId, span, STATUS_TONE, STATUS_WORD } from '../lib/order.js';
 import { useList, useResource } from '../lib/resource.js';
 import { href, setQuery } from '../lib/router.js';
@@ -93,7 +94,7 @@ function Row({ order, chosen, onChoose }) {
     <td class="num">${order.attempts > 1 ? html`<${Badge} tone="warn">${count(order.attempts)}<//>` : count(order.attempts)}</td>
     <td class="nowrap">${order.terminalId} <span class="muted">${order.storeId}</span></td>
     <td class="num">${count(order.items.length)}</td>
-    <td class="num nowrap">${money(order.total, order.currency)}</td>
+    <td class="num nowrap">${money(signed(order.total, order.direction), order.currency)}</td>
   </tr>`;
 }
 

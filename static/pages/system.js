@@ -60,6 +60,11 @@ function Delivery({ delivery }) {
     ${delivery.parked?.length > 0 && html`<div class="problem" role="alert"><strong>The bus refuses records of the outbox</strong>${delivery.parked.map((one) => html`<span key=${one.lane}>${one.lane}, row ${one.seq}, since ${dateTime(one.since)}: ${one.reason}</span>`)}</div>`}`;
 }
 
+/** Tills whose clocks are wrong, so that somebody sets them right. */
+const Clocks = ({ list }) => html`<div class="card table-card"><div class="scroll"><table class="list" data-clocks><thead><tr><th scope="col">Till</th><th scope="col">Store</th><th scope="col">Clock</th></tr></thead>
+  <tbody>${list.map((one) => html`<tr key=${`${one.storeId}/${one.terminalId}`}><th scope="row">${one.terminalId}</th><td>${one.storeId}</td>
+    <td>${one.driftSeconds > 0 ? `${duration(one.driftSeconds)} ahead` : `${duration(-one.driftSeconds)} behind, or it was offline`}</td></tr>`)}</tbody></table></div></div>`;
+
 function Actors({ list }) {
   const several = list.some((one) => one.process);
   return html`<div class="card table-card"><div class="scroll"><table class="list"><thead><tr><th scope="col">Actor</th>${several && html`<th scope="col">Process</th>`}<th scope="col" class="num">Restarts</th><th scope="col">Last fault</th></tr></thead>
@@ -88,6 +93,7 @@ export default function System() {
       <section class="card"><h2>Throughput</h2>${rates[0].length < 2 ? html`<p class="muted plot">Two readings are needed before there is something to draw.</p>` : html`<${Plot} data=${rates} series=${SERIES} label="Events, derived events and dead letters per second over the last minutes" />`}</section>
       <h2 class="section-title">Processes</h2><${Processes} list=${system.processes ?? []} />
       <h2 class="section-title">Delivery</h2><${Delivery} delivery=${system.delivery ?? {}} />
+      ${system.clocks?.length > 0 && html`<h2 class="section-title">Tills whose clock is wrong</h2><${Clocks} list=${system.clocks} />`}
       <h2 class="section-title">Partitions</h2><${Partitions} list=${system.partitions ?? []} />
       <h2 class="section-title">Actors</h2><${Actors} list=${Array.isArray(system.actors) ? system.actors : Object.entries(system.actors ?? {}).map(([name, one]) => ({ name, ...one }))} />`}`;
 }

@@ -3,7 +3,7 @@ import { html, useEffect, useMemo, useRef, useState } from '../lib/html.js';
 import { get } from '../lib/api.js';
 import { openFeed } from '../lib/feed.js';
 import { ago, money } from '../lib/format.js';
-import { place, words } from '../lib/names.js';
+import { place, signed, words } from '../lib/names.js';
 import { useResource } from '../lib/resource.js';
 import { href, setQuery } from '../lib/router.js';
 import { applyToTill, emptyTill, runningTotal } from '../lib/till.js';
@@ -85,17 +85,21 @@ function useHeard() {
   return { terminals, products: products.current };
 }
 
+/** Tills of before `taxIncluded` show it by their sums. */
+const isTaxIncluded = ({ taxIncluded, subtotal, tax, total, rounding = 0 }) => taxIncluded ?? subtotal + tax + rounding !== total;
+
 function Basket({ basket, currency }) {
   if (!basket) return html`<${Empty} title="No basket yet">The next one appears as soon as it is started.<//>`;
   const total = runningTotal(basket);
   return html`<div class="row"><h2>Basket</h2><span class="mono muted">${basket.id}</span><${Badge} tone=${BASKET_TONE[basket.state]}>${basket.state}<//></div>
     <div class="basket-lines scroll"><table data-basket><thead><tr><th scope="col">Item</th><th scope="col" class="num">Quantity</th><th scope="col" class="num">Price</th><th scope="col" class="num">Amount</th></tr></thead>
-      <tbody>${basket.lines.map((line) => html`<tr key=${`${line.line}-${line.voided}`} class=${line.voided ? 'voided' : ''}><td>${line.description ?? line.productId}${line.voided && html`<span class="sr"> voided</span>`}</td>
+      <tbody>${basket.lines.map((line) => html`<tr key=${`${line.line}-${line.voided}-${line.returned}`} class=${line.voided ? 'voided' : ''}><td>${line.description ?? line.productId}${line.voided && html`<span class="sr"> voided</span>`}${line.returned && html` <${Badge} tone="warn">returned<//>`}</td>
         <td class="num">${line.quantity}</td><td class="num">${money(line.unitPrice, line.currency)}</td><td class="num">${money(line.amount, line.currency)}</td></tr>`)}
       ${basket.discount > 0 && html`<tr><td colspan="3">Discount</td><td class="num">${money(-basket.discount, currency)}</td></tr>`}
-      ${basket.totals && html`<tr><td colspan="3" class="muted">${basket.totals.subtotal + basket.totals.tax === basket.totals.total ? 'Tax' : 'Including tax'}</td><td class="num muted">${money(basket.totals.tax, currency)}</td></tr>`}</tbody></table></div>
+      ${Boolean(basket.totals?.rounding) && html`<tr><td colspan="3">Rounding</td><td class="num">${money(signed(basket.totals.rounding, basket.totals.direction), currency)}</td></tr>`}
+      ${basket.totals && html`<tr><td colspan="3" class="muted">${isTaxIncluded(basket.totals) ? 'Including tax' : 'Tax'}</td><td class="num muted">${money(basket.totals.tax, currency)}</td></tr>`}</tbody></table></div>
     <div class="basket-total"><span>${basket.totals ? 'Total' : 'So far'}</span><b>${money(total, currency)}</b></div>
-    ${basket.payments.map((paid) => html`<p key=${paid.paymentId} class="muted">Paid ${money(paid.amount, paid.currency)} by ${paid.method}</p>`)}`;
+    ${basket.payments.map((paid) => html`<p key=${paid.paymentId} class="muted">${paid.direction === 'refund' ? 'Paid out' : 'Paid'} ${money(paid.amount, paid.currency)} by ${paid.method}${Boolean(paid.tip) && `, tip ${money(paid.tip, paid.currency)}`}${Boolean(paid.change) && `, change ${money(paid.change, paid.currency)}`}</p>`)}`;
 }
 
 function Side({ till, products }) {

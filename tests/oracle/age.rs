@@ -13,6 +13,22 @@ use super::stores::Stores;
 
 const BASKETS_MAX: usize = 16;
 const LINES_MAX: usize = 64;
+const PROMPTS_MAX: usize = 16;
+const PAID_MAX: usize = 4;
+/// What the plugin looks at.
+const WANTED: [&str; 11] = [
+    "pos.basket.started",
+    "pos.basket.item_added",
+    "pos.basket.item_voided",
+    "pos.basket.item_returned",
+    "pos.basket.subtotal_finalized",
+    "pos.basket.cancelled",
+    "pos.basket.suspended",
+    "pos.basket.resumed",
+    "pos.discount.applied",
+    "pos.age.checked",
+    "pos.payment.completed",
+];
 
 /// A prompt and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,30 +64,55 @@ pub(crate) struct AgeChecks {
     pub(crate) published: Vec<Alert>,
 }
 
+#[derive(Clone)]
 struct Line {
     number: u64,
     product: String,
-    thousandths: i64,
+    parts: i64,
     age: u64,
     event: String,
+}
+
+/// The payment that a sale may have ended with.
+#[derive(Clone)]
+struct Wait {
+    payment: Event,
+    until: i64,
+    last: i64,
+    settled: bool,
+    open_to_the_end: bool,
+}
+
+/// What was done after a payment.
+enum Aside {
+    Check { refused: bool, age: u64 },
+    Void(Event),
 }
 
 #[derive(Default)]
 struct Basket {
     id: String,
     lines: Vec<Line>,
-    prompted: u64,
     passed: u64,
-    /// Places in `AgeChecks::prompts`.
+    refused: Option<u64>,
+    /// Places in `AgeChecks::prompts` that a check still decides.
     prompts: Vec<usize>,
-    /// The payment that was not covered by a check, and the clock at which that is final.
-    open_payment: Option<(Event, i64)>,
+    paid: i64,
+    due: Option<i64>,
+    part: Option<Event>,
+    suspended: bool,
+    wait: Option<Wait>,
+    aside: Vec<Aside>,
     alerted: bool,
 }
 
-/// The known baskets of a terminal, the one used least recently first.
+/// The known baskets of a terminal, the one used least recently first, and what was paid of others.
 #[derive(Default)]
-struct Terminal(Vec<Basket>);
+struct Terminal {
+    known: Vec<Basket>,
+    /// Id, paid and passed.
+    others: Vec<(String, i64, u64)>,
+}
 
 /// All prompts and alerts over the log.
 pub(crate) fn age_checks(log: &Log, settings: &Value, stores: &Stores) -> AgeChecks {
@@ -79,31 +120,45 @@ pub(crate) fn age_checks(log: &Log, settings: &Value, stores: &Stores) -> AgeChe
     let mut result = AgeChecks::default();
     let mut seen: Seen<&String> = Seen::with(settings);
     let grace = 1000 * settings.get("graceSeconds").map_or(60, |seconds| seconds.as_i64().expect("seconds"));
-    for event in log.events.iter().filter(|event| !event.training) {
-        let wanted =
-            ["basket.item_added", "basket.item_voided", "age.checked", "payment.completed", "basket.cancelled"];
+    for event in log.events.iter().filter(|event| !event.training && event.is_known()) {
         let terminal = terminals.entry(&event.terminal).or_default();
         if let Some(end) = terminal.close_until(event.clock, &mut result) {
             seen.see(&event.terminal, end);
         }
-        if wanted.iter().any(|kind| event.is(&format!("pos.{kind}"))) {
-            let waits = terminal.0.iter().any(|basket| basket.open_payment.is_some());
+        if WANTED.contains(&event.kind.as_str()) {
+            let waits = terminal.known.iter().any(|basket| basket.wait.is_some());
             if !waits && seen.is_forgotten(&&event.terminal, event.clock) {
-                terminal.0.clear();
+                *terminal = Terminal::default();
             }
             seen.see(&event.terminal, event.clock);
         }
+        let until = event.clock.saturating_add(grace);
+        let id = event.text("basketId").unwrap_or_default();
         match event.kind.as_str() {
-            "pos.basket.item_added" => terminal.add(event, settings, stores, &mut result),
+            "pos.basket.started" => terminal.others_leave(id, until),
+            "pos.basket.item_added" => {
+                terminal.others_leave(id, until);
+                terminal.add(event, settings, stores, &mut result);
+            }
             "pos.basket.item_voided" => terminal.void(event),
+            "pos.basket.item_returned" | "pos.discount.applied" => terminal.change(event),
+            "pos.basket.subtotal_finalized" => terminal.total(event, until),
             "pos.age.checked" => terminal.check(event, &mut result),
-            "pos.payment.completed" => terminal.pay(event, grace, &mut result),
+            "pos.payment.completed" => terminal.pay(event, until),
             "pos.basket.cancelled" => {
-                let id = event.required("basketId");
-                terminal.0.retain(|basket| basket.id != id || basket.open_payment.is_some());
+                terminal.known.retain(|basket| basket.id != id);
+                terminal.others.retain(|(other, _, _)| other != id);
+            }
+            "pos.basket.suspended" => terminal.suspend(event),
+            "pos.basket.resumed" => {
+                if let Some(basket) = terminal.touch(id) {
+                    basket.suspended = false;
+                }
             }
             _ => {}
         }
+        // With no time of grace a wait is over at once.
+        terminal.close_at(event.clock, event.at(), &mut result);
     }
     for mut terminal in terminals.into_values() {
         terminal.close_until(i64::MAX, &mut result);
@@ -113,7 +168,7 @@ pub(crate) fn age_checks(log: &Log, settings: &Value, stores: &Stores) -> AgeChe
 
 /// The policy in force for an item.
 fn policy<'a>(event: &Event, settings: &'a Value, stores: &Stores) -> Option<&'a Value> {
-    let day = stores.business_day(&event.store, event.time);
+    let day = stores.local_date(&event.store, event.at());
     let latest = |jurisdiction: &str| {
         let date = |policy: &Value| -> Date {
             policy.get("effectiveFrom").and_then(Value::as_str).unwrap_or("1970-01-01").parse().expect("a date")
@@ -130,41 +185,98 @@ fn policy<'a>(event: &Event, settings: &'a Value, stores: &Stores) -> Option<&'a
     (policy["minimumAge"] != 0).then_some(policy)
 }
 
+/// Money that goes to the customer is negative.
+pub(super) fn signed(event: &Event, key: &str) -> i64 {
+    let amount = event.data[key].as_i64().expect("an amount");
+    if event.text("direction") == Some("refund") { -amount } else { amount }
+}
+
+pub(super) fn covered(due: i64, paid: i64) -> bool {
+    if due < 0 { paid <= due } else { paid >= due }
+}
+
 impl Terminal {
     /// Moves a known basket to the end of the list, where the one used last stands.
     fn touch(&mut self, id: &str) -> Option<&mut Basket> {
-        let place = self.0.iter().position(|basket| basket.id == id)?;
-        let basket = self.0.remove(place);
-        self.0.push(basket);
-        self.0.last_mut()
+        let place = self.known.iter().position(|basket| basket.id == id)?;
+        let basket = self.known.remove(place);
+        self.known.push(basket);
+        self.known.last_mut()
     }
 
     fn touch_or_begin(&mut self, id: &str, time: i64, result: &mut AgeChecks) -> &mut Basket {
         if self.touch(id).is_none() {
-            if self.0.len() == BASKETS_MAX {
-                self.0.remove(0).alert(time, result);
+            if self.known.len() == BASKETS_MAX {
+                self.known.remove(0).alert(time, result);
             }
-            self.0.push(Basket { id: id.to_owned(), ..Basket::default() });
+            let mut basket = Basket { id: id.to_owned(), ..Basket::default() };
+            if let Some(place) = self.others.iter().position(|(other, _, _)| other == id) {
+                (_, basket.paid, basket.passed) = self.others.remove(place);
+            }
+            self.known.push(basket);
         }
-        self.0.last_mut().expect("touched or begun")
+        self.known.last_mut().expect("touched or begun")
+    }
+
+    fn remember(&mut self, id: &str, paid: i64, passed: u64) {
+        self.others.retain(|(other, _, _)| other != id);
+        self.others.push((id.to_owned(), paid, passed));
+        if self.others.len() > PAID_MAX {
+            self.others.remove(0);
+        }
+    }
+
+    /// Of the basket that was used last.
+    fn put_away(&mut self) {
+        if let Some(basket) = self.known.pop() {
+            self.remember(&basket.id, basket.paid, basket.passed);
+        }
+    }
+
+    fn others_leave(&mut self, id: &str, until: i64) {
+        for basket in self.known.iter_mut().filter(|basket| basket.id != id) {
+            if !basket.suspended && basket.wait.is_none() && basket.is_missing() && basket.part.is_some() {
+                let payment = basket.part.take().expect("just seen");
+                let last = payment.at();
+                basket.wait = Some(Wait { payment, until, last, settled: false, open_to_the_end: true });
+            }
+        }
+    }
+
+    fn change(&mut self, event: &Event) {
+        if let Some(basket) = self.touch(event.required("basketId"))
+            && !basket.overtook(event)
+        {
+            basket.go_on();
+        }
     }
 
     fn add(&mut self, event: &Event, settings: &Value, stores: &Stores, result: &mut AgeChecks) {
         let id = event.required("basketId");
         let Some(policy) = policy(event, settings, stores) else {
-            self.touch(id);
+            self.change(event);
             return;
         };
-        let basket = self.touch_or_begin(id, event.time, result);
-        if basket.alerted || basket.open_payment.is_some() {
-            return;
-        }
+        let basket = self.touch_or_begin(id, event.at(), result);
         let age = policy["minimumAge"].as_u64().expect("an age");
-        basket.remember(event, age);
-        if age <= basket.prompted || age <= basket.passed {
+        if basket.overtook(event) {
+            basket.remember(event, age);
             return;
         }
-        basket.prompted = age;
+        basket.go_on();
+        basket.remember(event, age);
+        let asked = |place: &usize| {
+            let prompt = &result.prompts[*place];
+            prompt.minimum_age >= age && prompt.outcome == "pending"
+        };
+        let refused = basket.refused.is_some_and(|refused| age >= refused);
+        if age <= basket.passed || (basket.prompts.iter().any(asked) && !refused) {
+            return;
+        }
+        basket.prompts.retain(|place| result.prompts[*place].outcome != "refused");
+        if basket.prompts.len() == PROMPTS_MAX {
+            basket.prompts.remove(0);
+        }
         basket.prompts.push(result.prompts.len());
         result.prompts.push(Prompt {
             basket: id.to_owned(),
@@ -173,7 +285,7 @@ impl Terminal {
             employee: event.required("employeeId").to_owned(),
             minimum_age: age,
             outcome: "pending".to_owned(),
-            at: event.time,
+            at: event.at(),
         });
         let jurisdiction =
             policy.get("jurisdiction").and_then(Value::as_str).filter(|jurisdiction| *jurisdiction != "*");
@@ -189,12 +301,26 @@ impl Terminal {
     }
 
     fn void(&mut self, event: &Event) {
-        if let Some(basket) = self.touch(event.required("basketId"))
-            && basket.open_payment.is_none()
-            && let Some(line) = basket.lines.iter_mut().find(|line| line.is_of(event))
-        {
-            line.thousandths -= event.thousandths();
-            basket.lines.retain(|line| line.thousandths > 0);
+        let Some(basket) = self.touch(event.required("basketId")) else { return };
+        let overtaken = basket.overtook(event);
+        match &basket.wait {
+            Some(_) if overtaken => {
+                basket.take_out(event);
+                if !basket.is_missing() {
+                    self.put_away();
+                }
+            }
+            Some(wait) if wait.settled => {}
+            Some(_) => {
+                let voids = basket.aside.iter().filter(|aside| matches!(aside, Aside::Void(_))).count();
+                if voids < LINES_MAX {
+                    basket.aside.push(Aside::Void(event.clone()));
+                }
+            }
+            None => {
+                basket.take_out(event);
+                basket.due = None;
+            }
         }
     }
 
@@ -202,49 +328,113 @@ impl Terminal {
         let (id, outcome) = (event.required("basketId"), event.required("outcome"));
         let age = event.data["minimumAge"].as_u64().expect("an age");
         let refused = outcome == "refused";
-        let basket = if refused { self.touch(id) } else { Some(self.touch_or_begin(id, event.time, result)) };
+        if refused && let Some((_, _, passed)) = self.others.iter_mut().find(|(other, _, _)| other == id) {
+            *passed = (*passed).min(age.saturating_sub(1));
+        }
+        let basket = if refused { self.touch(id) } else { Some(self.touch_or_begin(id, event.at(), result)) };
         let Some(basket) = basket else { return };
-        let counts = basket.open_payment.as_ref().is_none_or(|(payment, _)| event.time <= payment.time);
         if refused {
-            basket.decide(|prompt| prompt.minimum_age >= age, outcome, event.time, result);
+            basket.decide(|prompt| prompt.minimum_age >= age, outcome, event.at(), result);
         } else {
-            basket.decide(|prompt| prompt.minimum_age <= age, outcome, event.time, result);
+            basket.decide(|prompt| prompt.minimum_age <= age, outcome, event.at(), result);
         }
-        if counts {
-            basket.passed = if refused { basket.passed.min(age.saturating_sub(1)) } else { basket.passed.max(age) };
-            if basket.open_payment.is_some() && basket.required() <= basket.passed {
-                self.0.pop();
-            }
-        }
-    }
-
-    fn pay(&mut self, event: &Event, grace: i64, result: &mut AgeChecks) {
-        let Some(basket) = self.touch(event.required("basketId")) else { return };
-        if basket.alerted || basket.open_payment.is_some() {
+        if basket.wait.as_ref().is_some_and(|wait| !wait.open_to_the_end) && !basket.overtook(event) {
+            basket.aside.push(Aside::Check { refused, age });
             return;
         }
-        if basket.required() <= basket.passed {
-            self.0.pop();
-        } else {
-            basket.open_payment = Some((event.clone(), event.clock.saturating_add(grace)));
-            if grace == 0 {
-                basket.alert(event.time, result);
+        basket.take_check(refused, age);
+        if basket.wait.is_some() && !basket.is_missing() {
+            self.put_away();
+        }
+    }
+
+    fn total(&mut self, event: &Event, until: i64) {
+        let Some(basket) = self.touch(event.required("basketId")) else { return };
+        let due = signed(event, "total");
+        if !basket.overtook(event) {
+            basket.go_on();
+        }
+        basket.due = Some(due);
+        if !covered(due, basket.paid) {
+            if basket.wait.is_some() {
+                basket.go_on();
+                basket.due = Some(due);
+            }
+        } else if let Some(wait) = &mut basket.wait {
+            wait.settled = true;
+        } else if basket.is_missing() {
+            let payment = basket.part.take().unwrap_or_else(|| event.clone());
+            let last = payment.at();
+            basket.wait = Some(Wait { payment, until, last, settled: true, open_to_the_end: true });
+        }
+    }
+
+    fn pay(&mut self, event: &Event, until: i64) {
+        let (id, amount) = (event.required("basketId"), signed(event, "amount"));
+        let Some(basket) = self.touch(id) else {
+            let before = self.others.iter().find(|(other, _, _)| other == id).cloned();
+            let (_, paid, passed) = before.unwrap_or_default();
+            self.remember(id, paid + amount, passed);
+            return;
+        };
+        basket.paid += amount;
+        basket.suspended = false;
+        if basket.wait.as_ref().is_none_or(|wait| !wait.settled) {
+            basket.apply_aside();
+        }
+        match basket.due.map(|due| covered(due, basket.paid)) {
+            Some(false) => {
+                basket.wait = None;
+                basket.part = Some(event.clone());
+            }
+            _ if !basket.is_missing() => {
+                if !basket.alerted {
+                    self.put_away();
+                }
+            }
+            known => {
+                let settled = known == Some(true);
+                if let Some(wait) = &mut basket.wait {
+                    wait.last = wait.last.max(event.at());
+                    wait.until = until;
+                    wait.settled |= settled;
+                } else {
+                    basket.part = None;
+                    let payment = event.clone();
+                    basket.wait = Some(Wait { last: event.at(), payment, until, settled, open_to_the_end: false });
+                }
             }
         }
     }
 
-    /// Alerts for which no check can come any more.
-    /// Answers when the last wait that is over ended.
+    fn suspend(&mut self, event: &Event) {
+        let Some(basket) = self.touch(event.required("basketId")) else { return };
+        if basket.wait.as_ref().is_some_and(|wait| !wait.settled) && !basket.overtook(event) {
+            basket.go_on();
+        }
+        basket.suspended = true;
+    }
+
+    /// Alerts for which no check can come any more. Answers when the last wait that is over ended.
     fn close_until(&mut self, clock: i64, result: &mut AgeChecks) -> Option<i64> {
         let mut last = None;
-        for basket in &mut self.0 {
-            let end = basket.open_payment.as_ref().map(|(_, until)| *until).filter(|until| *until <= clock);
+        for basket in &mut self.known {
+            let end = basket.wait.as_ref().map(|wait| wait.until).filter(|until| *until <= clock);
             if let Some(end) = end {
                 basket.alert(end, result);
                 last = last.max(Some(end));
             }
         }
         last
+    }
+
+    /// The same because of an event, whose time the alert's event has.
+    fn close_at(&mut self, clock: i64, time: i64, result: &mut AgeChecks) {
+        for basket in
+            self.known.iter_mut().filter(|basket| basket.wait.as_ref().is_some_and(|wait| wait.until <= clock))
+        {
+            basket.alert(time, result);
+        }
     }
 }
 
@@ -255,15 +445,62 @@ impl Line {
 }
 
 impl Basket {
+    fn overtook(&self, event: &Event) -> bool {
+        self.wait.as_ref().is_some_and(|wait| event.at() <= wait.last)
+    }
+
+    fn go_on(&mut self) {
+        if let Some(wait) = self.wait.take() {
+            self.part = Some(wait.payment);
+        }
+        self.apply_aside();
+        self.due = None;
+        self.suspended = false;
+    }
+
+    fn apply_aside(&mut self) {
+        for aside in std::mem::take(&mut self.aside) {
+            match aside {
+                Aside::Check { refused, age } => self.take_check(refused, age),
+                Aside::Void(event) => self.take_out(&event),
+            }
+        }
+    }
+
+    fn take_check(&mut self, refused: bool, age: u64) {
+        if refused {
+            self.passed = self.passed.min(age.saturating_sub(1));
+            self.refused = Some(self.refused.map_or(age, |before| before.min(age)));
+        } else {
+            self.passed = self.passed.max(age);
+            self.refused = self.refused.filter(|refused| age < *refused);
+        }
+    }
+
+    fn take_out(&mut self, event: &Event) {
+        let mut parts = event.parts();
+        if let Some(line) = self.lines.iter_mut().find(|line| line.is_of(event)) {
+            line.parts -= parts;
+        } else {
+            let product = event.required("productId");
+            for line in self.lines.iter_mut().rev().filter(|line| line.product == product) {
+                let taken = parts.min(line.parts);
+                line.parts -= taken;
+                parts -= taken;
+            }
+        }
+        self.lines.retain(|line| line.parts > 0);
+    }
+
     fn remember(&mut self, event: &Event, age: u64) {
         if let Some(line) = self.lines.iter_mut().find(|line| line.is_of(event)) {
-            line.thousandths += event.thousandths();
+            line.parts += event.parts();
             return;
         }
         let line = Line {
             number: event.data["line"].as_u64().expect("a line"),
             product: event.required("productId").to_owned(),
-            thousandths: event.thousandths(),
+            parts: event.parts(),
             age,
             event: event.name(),
         };
@@ -271,7 +508,8 @@ impl Basket {
             self.lines.push(line);
         } else if let Some(lowest) = self.lines.iter().map(|line| line.age).min().filter(|lowest| age > *lowest) {
             let place = self.lines.iter().position(|line| line.age == lowest).expect("the lowest is there");
-            self.lines[place] = line;
+            self.lines.remove(place);
+            self.lines.push(line);
         }
     }
 
@@ -279,20 +517,27 @@ impl Basket {
         self.lines.iter().map(|line| line.age).max().unwrap_or(0)
     }
 
-    /// Raises the alert that its payment calls for, if there is one, at `time`.
+    fn is_missing(&self) -> bool {
+        self.required() > self.passed
+    }
+
+    /// Raises the alert that its wait calls for, if there is one, at `time`.
     fn alert(&mut self, time: i64, result: &mut AgeChecks) {
-        let Some((payment, _)) = self.open_payment.take() else { return };
+        let Some(Wait { payment, .. }) = self.wait.take() else { return };
+        if !self.is_missing() {
+            return;
+        }
         self.alerted = true;
         let (required, passed) = (self.required(), self.passed);
         let unchecked = |prompt: &Prompt| prompt.minimum_age > passed && prompt.outcome == "pending";
-        self.decide(unchecked, "not_checked", payment.time, result);
+        self.decide(unchecked, "not_checked", payment.at(), result);
         let item = self.lines.iter().find(|line| line.age == required).expect("a line of the highest age");
         #[expect(clippy::cast_precision_loss, reason = "ages are small")]
         let alert = Alert {
             rule: "age-not-verified".to_owned(),
             scope: "terminal".to_owned(),
             entity: payment.terminal.clone(),
-            at: payment.time,
+            at: payment.at(),
             severity: "high".to_owned(),
             store: payment.store.clone(),
             terminal: Some(payment.terminal.clone()),
@@ -303,6 +548,12 @@ impl Basket {
         };
         result.published.push(Alert { at: time, ..alert.as_published() });
         result.alerts.push(alert);
+        self.lines.clear();
+        for aside in std::mem::take(&mut self.aside) {
+            if let Aside::Check { refused, age } = aside {
+                self.take_check(refused, age);
+            }
+        }
     }
 
     /// Gives the prompts that `which` names an outcome.

@@ -30,12 +30,22 @@ pub(crate) struct Event {
     pub(crate) clock: i64,
     /// True if the clock of its partition had already passed its time.
     pub(crate) late: bool,
+    /// True if the one who acted before it at its terminal was the same employee.
+    pub(crate) same_actor: bool,
 }
 
+/// Further behind its effective time than this, in milliseconds, a till's own clock is not believed.
+const BEHIND_MILLIS: i64 = 7 * 24 * 3600 * 1000;
+
 impl Event {
-    /// Its time, but not after its effective time: a till whose clock is ahead counts as the bus saw it.
+    /// Its time, but not after its effective time, and its effective time if it is more than seven days before that.
     pub(crate) fn at(&self) -> i64 {
-        self.time.min(self.clock)
+        if self.clock - self.time > BEHIND_MILLIS { self.clock } else { self.time.min(self.clock) }
+    }
+
+    /// True if its type is one that terminals send.
+    pub(crate) fn is_known(&self) -> bool {
+        table(&self.kind).is_some()
     }
 
     /// The text at a key of `data`.
@@ -58,10 +68,20 @@ impl Event {
         format!("{}#{}", self.source, self.id)
     }
 
+    /// Which way its money goes.
+    pub(crate) fn direction(&self) -> Option<&str> {
+        match self.kind.as_str() {
+            "pos.basket.item_added" => Some("sale"),
+            "pos.basket.item_returned" | "pos.refund.completed" => Some("refund"),
+            "pos.basket.subtotal_finalized" | "pos.payment.completed" => Some(self.text("direction").unwrap_or("sale")),
+            _ => None,
+        }
+    }
+
     /// The money that the event is about, in minor units.
     pub(crate) fn amount(&self) -> Option<i64> {
         match self.kind.as_str() {
-            "pos.basket.item_added" | "pos.basket.item_voided" => {
+            "pos.basket.item_added" | "pos.basket.item_voided" | "pos.basket.item_returned" => {
                 Some(self.data.get("amount").and_then(Value::as_i64).unwrap_or_else(|| self.line_amount()))
             }
             "pos.basket.subtotal_finalized" => self.data.get("total").and_then(Value::as_i64),
@@ -69,14 +89,15 @@ impl Event {
         }
     }
 
-    /// The quantity of a line in thousandths.
-    pub(crate) fn thousandths(&self) -> i64 {
-        self.data["quantity"].as_f64().and_then(thousandths).expect("a valid quantity")
+    /// The quantity of a line in ten-thousandths.
+    pub(crate) fn parts(&self) -> i64 {
+        self.data["quantity"].as_f64().and_then(parts).expect("a valid quantity")
     }
 
     /// Quantity times unit price, rounded half up.
     fn line_amount(&self) -> i64 {
-        (self.thousandths() * self.data["unitPrice"].as_i64().expect("a valid price") + 500) / 1000
+        let exact = i128::from(self.parts()) * i128::from(self.data["unitPrice"].as_i64().expect("a valid price"));
+        i64::try_from((exact + 5_000) / 10_000).expect("bounded")
     }
 }
 
@@ -96,9 +117,11 @@ enum Holds {
     Flag,
     Number,
     AgeOutcome,
+    SignedAmount,
+    Direction,
 }
 
-use Holds::{Age, AgeOutcome, Amount, Count, Currency, Flag, Id, Quantity, Text};
+use Holds::{Age, AgeOutcome, Amount, Count, Currency, Direction, Flag, Id, Quantity, SignedAmount, Text};
 
 /// Keys of `data` by event type; a key that ends in `?` may be absent.
 fn table(kind: &str) -> Option<&'static [(&'static str, Holds)]> {
@@ -108,7 +131,7 @@ fn table(kind: &str) -> Option<&'static [(&'static str, Holds)]> {
         }
         "pos.basket.started" => &[("basketId", Id), ("employeeId", Id)],
         "pos.customer.identified" => &[("basketId", Id), ("employeeId", Id), ("customerId", Id), ("method?", Text)],
-        "pos.basket.item_added" => &[
+        "pos.basket.item_added" | "pos.basket.item_returned" => &[
             ("basketId", Id),
             ("employeeId", Id),
             ("line", Count),
@@ -140,6 +163,9 @@ fn table(kind: &str) -> Option<&'static [(&'static str, Holds)]> {
             ("tax", Amount),
             ("total", Amount),
             ("currency", Currency),
+            ("direction?", Direction),
+            ("taxIncluded?", Flag),
+            ("rounding?", SignedAmount),
         ],
         "pos.payment.completed" => &[
             ("basketId", Id),
@@ -150,6 +176,9 @@ fn table(kind: &str) -> Option<&'static [(&'static str, Holds)]> {
             ("currency", Currency),
             ("cardToken?", Id),
             ("customerId?", Id),
+            ("direction?", Direction),
+            ("tip?", Amount),
+            ("change?", Amount),
         ],
         "pos.basket.cancelled" | "pos.basket.suspended" | "pos.basket.resumed" => {
             &[("basketId", Id), ("employeeId", Id), ("reason?", Text)]
@@ -270,6 +299,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Event, Reason> {
         offset: 0,
         clock: 0,
         late: false,
+        same_actor: false,
     })
 }
 
@@ -298,9 +328,9 @@ fn fits(value: &Value, holds: Holds) -> bool {
         Id => value.as_str().is_some_and(is_id),
         Text => value.is_string(),
         Amount => value.as_i64().is_some_and(|amount| (0..=AMOUNT_MAX).contains(&amount)),
-        Quantity => {
-            value.as_f64().and_then(thousandths).is_some_and(|quantity| (1..=1_000_000_000).contains(&quantity))
-        }
+        Quantity => value.as_f64().and_then(parts).is_some_and(|quantity| (1..=10_000_000_000).contains(&quantity)),
+        SignedAmount => value.as_i64().is_some_and(|amount| (-AMOUNT_MAX..=AMOUNT_MAX).contains(&amount)),
+        Direction => matches!(value.as_str(), Some("sale" | "refund")),
         Currency => value.as_str().is_some_and(|code| code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase())),
         Count => value.as_u64().is_some_and(|count| u32::try_from(count).is_ok()),
         Age => value.as_u64().is_some_and(|age| u8::try_from(age).is_ok()),
@@ -312,16 +342,22 @@ fn fits(value: &Value, holds: Holds) -> bool {
     }
 }
 
-/// A quantity in thousandths, unless it has more than three decimal places.
-fn thousandths(quantity: f64) -> Option<i64> {
-    let scaled = quantity * 1000.0;
+/// A quantity in ten-thousandths, unless it has more than four decimal places.
+fn parts(quantity: f64) -> Option<i64> {
+    let scaled = quantity * 10_000.0;
     let rounded = scaled.round();
     #[expect(clippy::cast_possible_truncation, reason = "out of range saturates and is refused by the bounds")]
-    ((scaled - rounded).abs() <= 1e-6 * rounded.abs().max(1.0)).then_some(rounded as i64)
+    ((scaled - rounded).abs() <= 1e-3).then_some(rounded as i64)
 }
 
+/// Blanks around an id do not count; nothing in it may be a control character or a mark that nobody sees.
 fn is_id(text: &str) -> bool {
-    (1..=ID_BYTES_MAX).contains(&text.len()) && !text.bytes().any(|byte| byte < 0x20 || byte == 0x7f)
+    let text = text.trim();
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    (1..=ID_BYTES_MAX).contains(&text.len()) && !text.chars().any(hidden)
 }
 
 fn sequence(value: &Value) -> Result<u64, Reason> {

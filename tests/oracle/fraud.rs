@@ -120,6 +120,7 @@ struct Rule {
     minimum_amount: Option<i64>,
     receipt: Option<bool>,
     manual: Option<bool>,
+    direction: Option<String>,
     store_open: Option<bool>,
     after: Option<After>,
     aggregate: Aggregate,
@@ -162,6 +163,7 @@ impl Rule {
             minimum_amount: rule["minimumAmount"].as_i64(),
             receipt: rule["receipt"].as_bool(),
             manual: rule["manual"].as_bool(),
+            direction: rule["direction"].as_str().map(ToOwned::to_owned),
             store_open: rule["storeOpen"].as_bool(),
             after: rule.get("after").filter(|after| !after.is_null()).map(|after| After {
                 event_types: texts(&after["eventTypes"]),
@@ -191,7 +193,7 @@ impl Rule {
             rule: self.id.clone(),
             scope: self.scope.clone(),
             entity: entity.to_owned(),
-            at: event.time,
+            at: event.at(),
             severity: self.severity.clone(),
             store: event.store.clone(),
             terminal: Some(event.terminal.clone()),
@@ -243,6 +245,7 @@ impl Rule {
             && self.minimum_amount.is_none_or(|least| event.amount().is_some_and(|amount| amount >= least))
             && flag("receipt", self.receipt)
             && flag("manual", self.manual)
+            && self.direction.as_deref().is_none_or(|wanted| event.direction() == Some(wanted))
             && self.store_open.is_none_or(|wanted| stores.is_open(&event.store, event.time) == Some(wanted))
     }
 

@@ -57,6 +57,7 @@ impl Log {
         let mut windows: HashMap<String, Window> = HashMap::new();
         let mut clocks: BTreeMap<u32, i64> = BTreeMap::new();
         let mut last_new: HashMap<String, i64> = HashMap::new();
+        let mut actors: HashMap<String, String> = HashMap::new();
         for (offset, (bytes, received)) in messages.into_iter().enumerate() {
             let mut event = match event::read(bytes) {
                 Ok(event) => event,
@@ -69,6 +70,7 @@ impl Log {
             let clock_then = event.time.min(received.saturating_add(AHEAD_MILLIS)).max(known);
             if last_new.get(&event.source).is_some_and(|last| last.saturating_add(SOURCE_SILENT_MILLIS) <= clock_then) {
                 windows.remove(&event.source);
+                actors.remove(&event.source);
             }
             let reason = match windows.entry(event.source.clone()).or_default().judge(&event, received) {
                 Verdict::New => {
@@ -80,6 +82,10 @@ impl Log {
                     *clock = event.time.min(received.saturating_add(AHEAD_MILLIS)).max(*clock);
                     event.clock = *clock;
                     last_new.insert(event.source.clone(), *clock);
+                    if let Some(employee) = event.text("employeeId").filter(|_| event.is_known()) {
+                        let before = actors.insert(event.source.clone(), employee.to_owned());
+                        event.same_actor = before.as_deref() == event.text("employeeId");
+                    }
                     log.events.push(event);
                     continue;
                 }

@@ -1,9 +1,10 @@
 //! What `purchase-recommender` must publish and record, from `docs/plugins.md`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
+use super::age::{covered, signed};
 use super::event::Event;
 use super::forgetting::Seen;
 use super::log::Log;
@@ -41,16 +42,26 @@ pub(crate) struct Recommendations {
 struct Terminal {
     /// The one used least recently first.
     baskets: Vec<Basket>,
-    ended_last: Option<String>,
+    /// The one that ended last, and when.
+    ended: Option<(Basket, i64)>,
+}
+
+/// What was recommended, by which product, and where its outcome stands once there is one.
+struct Recommended {
+    what: String,
+    product: String,
+    place: Option<usize>,
 }
 
 #[derive(Default)]
 struct Basket {
     id: String,
-    /// Thousandths by product; only what is above zero.
+    /// Ten-thousandths by product; only what is above zero.
     products: HashMap<String, i64>,
-    /// What was recommended and by which product, in order.
-    recommended: Vec<(String, String)>,
+    unwanted: HashSet<String>,
+    recommended: Vec<Recommended>,
+    due: Option<i64>,
+    paid: i64,
 }
 
 /// All recommendations over the log.
@@ -58,8 +69,15 @@ pub(crate) fn recommendations(log: &Log, settings: &Value) -> Recommendations {
     let mut terminals: HashMap<&str, Terminal> = HashMap::new();
     let mut seen: Seen<&String> = Seen::with(settings);
     let mut result = Recommendations::default();
-    for event in log.events.iter().filter(|event| !event.training) {
-        let wanted = ["basket.item_added", "basket.item_voided", "payment.completed", "basket.cancelled"];
+    for event in log.events.iter().filter(|event| !event.training && event.is_known()) {
+        let wanted = [
+            "basket.item_added",
+            "basket.item_voided",
+            "basket.item_returned",
+            "basket.subtotal_finalized",
+            "payment.completed",
+            "basket.cancelled",
+        ];
         if wanted.iter().any(|kind| event.is(&format!("pos.{kind}"))) {
             if seen.is_forgotten(&&event.terminal, event.clock) {
                 terminals.remove(&*event.terminal);
@@ -70,14 +88,9 @@ pub(crate) fn recommendations(log: &Log, settings: &Value) -> Recommendations {
         match event.kind.as_str() {
             "pos.basket.item_added" => terminal.add(event, settings, &mut result),
             "pos.basket.item_voided" => terminal.void(event),
-            "pos.payment.completed" | "pos.basket.cancelled" => {
-                let id = event.required("basketId");
-                if let Some(place) = terminal.baskets.iter().position(|basket| basket.id == id) {
-                    let basket = terminal.baskets.remove(place);
-                    basket.end(event.time, &mut result);
-                }
-                terminal.ended_last = Some(id.to_owned());
-            }
+            "pos.basket.item_returned" => terminal.give_back(event, &mut result),
+            "pos.basket.subtotal_finalized" => terminal.total(event, &mut result),
+            "pos.payment.completed" | "pos.basket.cancelled" => terminal.pay_or_cancel(event, &mut result),
             _ => {}
         }
     }
@@ -85,51 +98,129 @@ pub(crate) fn recommendations(log: &Log, settings: &Value) -> Recommendations {
 }
 
 impl Terminal {
-    /// Moves a basket to the end of the list, where the one used last stands.
-    fn touch(&mut self, id: &str) -> Option<&mut Basket> {
-        let place = self.baskets.iter().position(|basket| basket.id == id)?;
-        let basket = self.baskets.remove(place);
-        self.baskets.push(basket);
+    /// True if the basket of this event ended last, and only after it.
+    fn overtook(&self, event: &Event) -> bool {
+        let id = event.required("basketId");
+        self.ended.as_ref().is_some_and(|(basket, end)| basket.id == id && event.at() <= *end)
+    }
+
+    /// Moves a basket to the end of the list, where the one used last stands; one that ended goes on.
+    fn touch(&mut self, event: &Event) -> Option<&mut Basket> {
+        let id = event.required("basketId");
+        let basket = match self.baskets.iter().position(|basket| basket.id == id) {
+            Some(place) => self.baskets.remove(place),
+            None => self.ended.take_if(|(basket, end)| basket.id == id && event.at() > *end)?.0,
+        };
+        self.baskets.push(Basket { due: None, ..basket });
         self.baskets.last_mut()
+    }
+
+    fn touch_or_begin(&mut self, event: &Event, result: &mut Recommendations) -> &mut Basket {
+        if self.touch(event).is_none() {
+            if self.baskets.len() == BASKETS_MAX {
+                self.baskets.remove(0).write(event.at(), result);
+            }
+            self.baskets.push(Basket { id: event.required("basketId").to_owned(), ..Basket::default() });
+        }
+        self.baskets.last_mut().expect("touched or begun")
     }
 
     fn add(&mut self, event: &Event, settings: &Value, result: &mut Recommendations) {
         let (id, product) = (event.required("basketId"), event.required("productId"));
-        if self.ended_last.as_deref() == Some(id) {
+        if self.overtook(event) {
+            let (basket, end) = self.ended.as_mut().expect("it ended");
+            basket.put_in(event);
+            if basket.recommended.iter().any(|recommended| recommended.what == product) {
+                basket.write(*end, result);
+            }
             return;
         }
-        if self.touch(id).is_none() {
-            if self.baskets.len() == BASKETS_MAX {
-                self.baskets.remove(0).end(event.time, result);
-            }
-            self.baskets.push(Basket { id: id.to_owned(), ..Basket::default() });
-        }
-        let basket = self.baskets.last_mut().expect("touched or begun");
-        if basket.products.contains_key(product) || basket.products.len() < PRODUCTS_MAX {
-            *basket.products.entry(product.to_owned()).or_default() += event.thousandths();
-        }
+        let basket = self.touch_or_begin(event, result);
+        basket.put_in(event);
         let chosen = basket.choose(product, event.required("category"), settings);
         if chosen.is_empty() {
             return;
         }
-        basket.recommended.extend(chosen.iter().map(|(chosen, _)| (chosen.clone(), product.to_owned())));
+        basket.recommended.extend(chosen.iter().map(|(what, _)| Recommended {
+            what: what.clone(),
+            product: product.to_owned(),
+            place: None,
+        }));
         result.made.push(Made { basket: id.to_owned(), product: product.to_owned(), recommended: chosen });
     }
 
     fn void(&mut self, event: &Event) {
         let product = event.required("productId");
-        if let Some(basket) = self.touch(event.required("basketId"))
+        if let Some(basket) = self.touch(event)
             && let Some(quantity) = basket.products.get_mut(product)
         {
-            *quantity -= event.thousandths();
+            *quantity -= event.parts();
             if *quantity <= 0 {
                 basket.products.remove(product);
+                basket.turn_down(product);
             }
         }
+    }
+
+    fn give_back(&mut self, event: &Event, result: &mut Recommendations) {
+        if !self.overtook(event) {
+            self.touch_or_begin(event, result).turn_down(event.required("productId"));
+        }
+    }
+
+    fn total(&mut self, event: &Event, result: &mut Recommendations) {
+        let id = event.required("basketId");
+        let due = signed(event, "total");
+        let Some(place) = self.baskets.iter().position(|basket| basket.id == id) else { return };
+        self.baskets[place].due = Some(due);
+        if covered(due, self.baskets[place].paid) {
+            let basket = self.baskets.remove(place);
+            self.end(basket, event.at(), result);
+        }
+    }
+
+    fn pay_or_cancel(&mut self, event: &Event, result: &mut Recommendations) {
+        let id = event.required("basketId");
+        let amount = if event.is("pos.payment.completed") { signed(event, "amount") } else { 0 };
+        if let Some((basket, end)) = self.ended.as_mut().filter(|(basket, _)| basket.id == id) {
+            basket.paid += amount;
+            *end = event.at().max(*end);
+            return;
+        }
+        let known = self.baskets.iter().position(|basket| basket.id == id);
+        let mut basket = match known {
+            Some(place) => self.baskets.remove(place),
+            None => Basket { id: id.to_owned(), ..Basket::default() },
+        };
+        basket.paid += amount;
+        let in_part = event.is("pos.payment.completed") && basket.due.is_some_and(|due| !covered(due, basket.paid));
+        if in_part {
+            self.baskets.push(basket);
+        } else {
+            self.end(basket, event.at(), result);
+        }
+    }
+
+    fn end(&mut self, mut basket: Basket, at: i64, result: &mut Recommendations) {
+        basket.write(at, result);
+        self.ended = Some((basket, at));
     }
 }
 
 impl Basket {
+    fn put_in(&mut self, event: &Event) {
+        let product = event.required("productId");
+        if self.products.contains_key(product) || self.products.len() < PRODUCTS_MAX {
+            *self.products.entry(product.to_owned()).or_default() += event.parts();
+        }
+    }
+
+    fn turn_down(&mut self, product: &str) {
+        if self.unwanted.len() < PRODUCTS_MAX {
+            self.unwanted.insert(product.to_owned());
+        }
+    }
+
     /// Products and reasons to recommend for an added product.
     fn choose(&self, product: &str, category: &str, settings: &Value) -> Vec<(String, String)> {
         let maximum = settings.get("maximum").and_then(Value::as_u64).unwrap_or(3);
@@ -145,7 +236,8 @@ impl Basket {
             for candidate in pairing["recommend"].as_array().expect("a list").iter().filter_map(Value::as_str) {
                 let taken = candidate == product
                     || self.products.contains_key(candidate)
-                    || self.recommended.iter().any(|(known, _)| known == candidate)
+                    || self.unwanted.contains(candidate)
+                    || self.recommended.iter().any(|known| known.what == candidate)
                     || chosen.iter().any(|(known, _)| known == candidate);
                 if !taken {
                     chosen.push((candidate.to_owned(), pairing["reason"].as_str().unwrap_or_default().to_owned()));
@@ -156,14 +248,23 @@ impl Basket {
         chosen
     }
 
-    fn end(self, at: i64, result: &mut Recommendations) {
-        result.outcomes.extend(self.recommended.into_iter().map(|(recommended, product)| Outcome {
-            basket: self.id.clone(),
-            product,
-            taken_up: self.products.contains_key(&recommended),
-            recommended,
-            at,
-        }));
+    /// Writes its records, in place of those that were written before.
+    fn write(&mut self, at: i64, result: &mut Recommendations) {
+        for recommended in &mut self.recommended {
+            let outcome = Outcome {
+                basket: self.id.clone(),
+                product: recommended.product.clone(),
+                recommended: recommended.what.clone(),
+                taken_up: self.products.contains_key(&recommended.what),
+                at,
+            };
+            if let Some(place) = recommended.place {
+                result.outcomes[place] = outcome;
+            } else {
+                recommended.place = Some(result.outcomes.len());
+                result.outcomes.push(outcome);
+            }
+        }
     }
 }
 

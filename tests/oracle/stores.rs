@@ -40,6 +40,11 @@ impl Stores {
         zone.to_datetime(jiff::Timestamp::from_millisecond(millis).expect("a time that can be written"))
     }
 
+    /// The date on the store's calendar.
+    pub(crate) fn local_date(&self, store: &str, millis: i64) -> Date {
+        self.local(store, millis).date()
+    }
+
     /// The business day: what happens before its start belongs to the day before.
     pub(crate) fn business_day(&self, store: &str, millis: i64) -> Date {
         let local = self.local(store, millis);

@@ -51,7 +51,8 @@ pub(crate) fn time_sheets(log: &Log, settings: &Value, stores: &Stores) -> TimeS
     let millis = |key: &str, default: i64| settings.get(key).and_then(Value::as_i64).unwrap_or(default) * 1000;
     let mut employees: BTreeMap<String, Employee<'_>> = BTreeMap::new();
     let mut seen: Seen<String> = Seen::with(settings);
-    for event in log.across_tills().into_iter().filter(|event| !event.training) {
+    // Hours in training mode are hours of work.
+    for event in log.across_tills() {
         if let Some(id) = event.text("employeeId") {
             let employee = employees.entry(id.to_owned()).or_insert_with(|| Employee {
                 id: id.to_owned(),
@@ -99,6 +100,7 @@ struct Kept {
     end: Option<(i64, &'static str)>,
     explicit: bool,
     late: bool,
+    review: bool,
 }
 
 impl Kept {
@@ -158,7 +160,7 @@ impl Employee<'_> {
     fn see(&mut self, event: &Event) {
         let now = event.clock;
         let t = event.at();
-        self.expire(now, event.time);
+        self.expire(now, t);
         let known_here = self.sessions.iter().any(|s| s.source == event.source && s.login_at <= t);
         if t >= self.horizon || known_here {
             if event.is("pos.employee.logged_out") {
@@ -169,8 +171,8 @@ impl Employee<'_> {
                     self.end_elsewhere(event, t);
                 }
             }
-            self.expire(now, event.time);
-            self.bound_open(event.time);
+            self.expire(now, t);
+            self.bound_open(t);
         }
         self.write_and_forget();
     }
@@ -216,26 +218,51 @@ impl Employee<'_> {
         (previous, next)
     }
 
+    /// True if a login elsewhere shows that the employee had left a session's terminal by `t`.
+    fn had_left(&self, index: usize, t: i64) -> bool {
+        let left = &self.sessions[index];
+        let elsewhere = |s: &&Kept| s.explicit && s.source != left.source;
+        self.sessions.iter().filter(elsewhere).any(|s| s.login_at >= left.last_activity && s.login_at <= t)
+    }
+
     /// Step 4.
     fn log_out(&mut self, event: &Event, t: i64) {
         let Some(index) = self.around(&event.source, t).0 else { return };
-        let deadline = self.deadline(&self.sessions[index]);
+        let (deadline, had_left) = (self.deadline(&self.sessions[index]), self.had_left(index, t));
+        let longest = self.sessions[index].login_at + self.maximum;
         let session = &mut self.sessions[index];
-        let corrected = session.ended_by(&["idle", "login_elsewhere", "maximum_shift"]) && t < deadline;
-        if session.last_activity <= t && (session.is_open() || corrected) {
+        if session.last_activity > t || session.ended_by(&["logout"]) {
+            return;
+        }
+        let by_itself = session.ended_by(&["idle", "maximum_shift"]);
+        let after_the_limit = !session.is_open() && t >= deadline;
+        session.review |= by_itself && after_the_limit;
+        let counts = !after_the_limit || (by_itself && t < longest && !had_left);
+        if counts {
             session.end = Some((t, "logout"));
             session.last_activity = t;
-            session.late |= event.clock - t > LATE_MILLIS;
+            session.late |= event.clock - event.time > LATE_MILLIS;
         }
+    }
+
+    /// Of step 5: nobody else has acted there, so the employee was not away.
+    fn reopens(&self, event: &Event, index: usize, next: Option<usize>, t: i64) -> bool {
+        let session = &self.sessions[index];
+        event.same_actor
+            && next.is_none()
+            && session.ended_by(&["idle"])
+            && t >= self.deadline(session)
+            && t < session.login_at + self.maximum
+            && !self.had_left(index, t)
     }
 
     /// Step 5.
     fn log_in_or_act(&mut self, event: &Event, t: i64) {
         let is_login = event.is("pos.employee.logged_in");
-        let is_late_enough = event.clock - t > LATE_MILLIS;
+        let is_late_enough = event.clock - event.time > LATE_MILLIS;
         let (previous, next) = self.around(&event.source, t);
         if let Some(index) = previous {
-            let deadline = self.deadline(&self.sessions[index]);
+            let (deadline, reopens) = (self.deadline(&self.sessions[index]), self.reopens(event, index, next, t));
             let session = &mut self.sessions[index];
             let covered = session.logout_at().is_none_or(|end| t < end || (t == end && !is_login));
             if covered {
@@ -245,6 +272,13 @@ impl Employee<'_> {
             if !is_login && event.late && session.ended_by(&["idle"]) && t < deadline {
                 session.last_activity = t;
                 session.end = Some((t, "idle"));
+                session.late |= is_late_enough;
+                return;
+            }
+            if reopens {
+                session.last_activity = t;
+                session.end = None;
+                session.review = true;
                 session.late |= is_late_enough;
                 return;
             }
@@ -275,7 +309,8 @@ impl Employee<'_> {
             last_activity: t,
             end: None,
             explicit: event.is("pos.employee.logged_in"),
-            late: event.clock - t > LATE_MILLIS,
+            late: event.clock - event.time > LATE_MILLIS,
+            review: false,
         };
         self.opened += 1;
         if event.late {
@@ -309,13 +344,13 @@ impl Employee<'_> {
             }
             let deadline = self.deadline(session);
             let session = &mut self.sessions[index];
-            let is_late_enough = event.clock - t > LATE_MILLIS;
+            let is_late_enough = event.clock - event.time > LATE_MILLIS;
             let wrongly_ended = session.ended_by(&["login_elsewhere", "maximum_shift"])
                 && session.logout_at().is_some_and(|end| t < end)
                 || session.ended_by(&["idle"]) && t < deadline;
             if session.is_open() {
                 session.late |= is_late_enough;
-                self.end_open(index, t, "login_elsewhere", event.time);
+                self.end_open(index, t, "login_elsewhere", t);
             } else if event.late && wrongly_ended {
                 session.late |= is_late_enough;
                 session.end = Some((t, "login_elsewhere"));
@@ -361,6 +396,9 @@ impl Employee<'_> {
                 if with_other || session.overlaps(i64::MIN, self.paid_mark_for(session)) {
                     flags.push("overlap".to_owned());
                 }
+            }
+            if session.review {
+                flags.push("review".to_owned());
             }
             let row = Session {
                 employee: self.id.clone(),
@@ -473,6 +511,27 @@ mod tests {
             .then("T1", "09:30:00", "employee.logged_out", &employee("E2"))
             .then("T1", "08:40:00", "employee.logged_out", &employee("E1"));
         assert_eq!(sessions(&case), [row("T1", "08:00:00", "08:40:00", 2400, 2400, "logout", "late")]);
+    }
+
+    #[test]
+    fn a_quiet_till_pays_until_the_logout_and_is_to_be_reviewed() {
+        let case = Case::default()
+            .then("T1", "08:00:00", "employee.logged_in", &employee("E1"))
+            .then("T1", "08:50:00", "drawer.opened", &employee("E1"))
+            .then("T1", "10:10:00", "drawer.opened", &employee("E1"))
+            .then("T1", "11:15:00", "employee.logged_out", &employee("E1"))
+            .then("T2", "08:00:00", "employee.logged_in", &employee("E2"))
+            .then("T2", "08:30:00", "drawer.opened", &employee("E3"))
+            .then("T2", "10:00:00", "drawer.opened", &employee("E2"));
+        assert_eq!(
+            sessions(&case),
+            [
+                row("T1", "08:00:00", "11:15:00", 11700, 11700, "logout", "review"),
+                row("T2", "08:00:00", "08:00:00", 0, 0, "idle", ""),
+                row("T2", "10:00:00", "10:00:00", 0, 0, "idle", ""),
+                row("T2", "08:30:00", "08:30:00", 0, 0, "idle", ""),
+            ]
+        );
     }
 
     #[test]

@@ -39,19 +39,19 @@ pub(crate) fn run<P: Plugin>(log: &Log, defaults: &Value) -> Outcome {
         let step =
             |entity: &mut Entity<P::State>, id: &str, event: Option<(&plain::Event, &Event)>, effects: &mut _| {
                 let clock = event.map_or(Timestamp::MAX, |(plain, _)| Timestamp::from_millis(plain.clock));
-                let at = |now, position, late| {
+                let at = |now, position, (late, same_actor)| {
                     let (plugin, entity, stores) = (P::NAME, id, &stores);
-                    Context { plugin, scope, entity, now, position, late, stores }
+                    Context { plugin, scope, entity, now, position, late, same_actor, stores }
                 };
                 while let Some(due) = entity.wake.filter(|due| *due <= clock) {
                     entity.wake = None;
-                    let context = at(due, Position::default(), false);
+                    let context = at(due, Position::default(), (false, false));
                     let mut fx = Effects::new(context, Cause::Timer(due), effects, &mut entity.wake);
                     P::on_timer(&mut entity.state, &compiled, &mut fx);
                 }
                 if let Some((plain, event)) = event {
                     let position = Position { partition: plain.partition, offset: plain.offset };
-                    let context = at(clock, position, plain.late);
+                    let context = at(clock, position, (plain.late, plain.same_actor));
                     let mut fx = Effects::new(context, Cause::Event(event), effects, &mut entity.wake);
                     P::apply(&mut entity.state, &compiled, event, &mut fx);
                 }

@@ -78,7 +78,7 @@ fn batch(reasons: &[&str], settings: &Value) -> Work {
         let time = at("08:00:00").plus_seconds(60 * i64::try_from(index).unwrap());
         let event = event("S001/T1", EventType::DrawerOpened, time, &json!({"employeeId": "E1", "reason": reason}));
         let position = Position { partition: 0, offset: i64::try_from(index).unwrap() };
-        Placed { event: Arc::new(event), position, clock: time, late: false, addressee: None }
+        Placed { event: Arc::new(event), position, clock: time, late: false, same_actor: false, addressee: None }
     };
     let events: Vec<Placed> = reasons.iter().enumerate().map(placed).collect();
     let clock = at("08:00:00").plus_seconds(60 * i64::try_from(events.len()).unwrap());

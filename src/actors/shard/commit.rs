@@ -12,6 +12,7 @@ use crate::actors::sources::Standing;
 use crate::bus::{BusError, NewRecord, Topic, TopicPartition};
 use crate::effect::LogLine;
 use crate::feed::FeedItem;
+use crate::pipeline::till_clocks::Drifts;
 use crate::status::{COMMIT_DURATION, PluginFigures, PluginStatus};
 use crate::store::model::{Commit, StoreError};
 use crate::time::Timestamp;
@@ -63,6 +64,8 @@ pub struct CommitReport {
     pub duplicates: u64,
     /// Sequences skipped.
     pub gaps: u64,
+    /// Tills whose clocks are wrong, or right again.
+    pub drifts: Drifts,
     /// Dead letters written.
     pub dead_letters: u64,
     /// Events that plugins published.
@@ -166,6 +169,9 @@ async fn commit_stage(
         totals.events.add(batch.report.events);
         totals.duplicates.add(batch.report.duplicates);
         totals.gaps.add(batch.report.gaps);
+        if !batch.report.drifts.is_empty() {
+            context.status.note_clocks(&batch.report.drifts);
+        }
         totals.dead_letters.add(batch.report.dead_letters);
         totals.derived.add(batch.report.derived);
         for (plugin, figures) in &batch.counted {

@@ -32,9 +32,10 @@ pub(super) async fn resolve(context: &ShardContext, chunk: Chunk) -> Result<Chun
         }
     }
     read_again(context, source, &missing, &mut found).await?;
-    let resolved = events.into_iter().zip(found).filter_map(|(ChunkEvent { offset, clock, late, .. }, event)| {
-        Some(ChunkEvent { offset, clock, late, event: event? })
-    });
+    let resolved =
+        events.into_iter().zip(found).filter_map(|(ChunkEvent { offset, clock, late, same_actor, .. }, event)| {
+            Some(ChunkEvent { offset, clock, late, same_actor, event: event? })
+        });
     Ok(Chunk { source, from, to, clock, events: resolved.collect() })
 }
 
@@ -74,11 +75,11 @@ fn fault(place: TopicPartition, error: &BusError) -> ShardFault {
 
 /// A released event at its place; `None` if it is none that plugins could see.
 pub(super) fn place(released: Released<Arc<Event>>) -> Option<Placed> {
-    let Released { position, event: ChunkEvent { clock, late, event, .. } } = released;
+    let Released { position, event: ChunkEvent { clock, late, same_actor, event, .. } } = released;
     if let EventData::DeadLetterReplay(replay) = &event.data {
         let addressee = Some(Arc::new(addressee_of(replay)?));
         let position = Position { partition: replay.partition, offset: replay.offset };
-        return Some(Placed { event: original_of(replay)?, position, clock, late, addressee });
+        return Some(Placed { event: original_of(replay)?, position, clock, late, same_actor, addressee });
     }
-    Some(Placed { event, position, clock, late, addressee: None })
+    Some(Placed { event, position, clock, late, same_actor, addressee: None })
 }

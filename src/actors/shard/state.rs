@@ -248,6 +248,7 @@ impl ShardState {
         assembly.report.events += outcome.events;
         assembly.report.duplicates += outcome.duplicates;
         assembly.report.gaps += outcome.gaps;
+        assembly.report.drifts.extend(outcome.drifts);
     }
 
     /// Records of `pos.events.rekeyed`: back into one order across tills.

@@ -152,6 +152,10 @@ pub const FAMILIES: &[Family] = &[
         "Time that batches have spent in a stage, waiting included, summed over all shards.",
     ),
     counter("tillstream_store_removed_total", "Rows removed from the store since they had been kept long enough."),
+    gauge(
+        "tillstream_terminal_clocks_wrong",
+        "Terminals whose last event was more than a minute ahead of the bus, or five minutes behind the clock of their partition.",
+    ),
     gauge("tillstream_uptime_seconds", "Since the process started."),
     gauge(
         "tillstream_wal_bytes",

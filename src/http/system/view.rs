@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::processes::{ActorInfo, ParkedInfo, ParkedPart, Process, TotalsInfo};
+use crate::event::Source;
+use crate::processes::{ActorInfo, ClockInfo, ParkedInfo, ParkedPart, Process, TotalsInfo};
 use crate::store::{Counts, LaneBacklog};
 use crate::time::Timestamp;
 
@@ -40,6 +41,8 @@ pub(in crate::http) struct System {
     pub(super) feed: FeedView,
     /// Resident memory of the process that answers; null where the system does not tell.
     pub(super) rss_bytes: Option<u64>,
+    /// Tills whose clocks are wrong: what they send counts as the bus saw it, until somebody sets them right.
+    pub(super) clocks: Vec<TillClock>,
     /// Parts that cannot work now, with the reason.
     pub(super) unready: Vec<Unready>,
     /// What is set aside so that the others go on: rows that cannot be read, partitions and tables that fail. Lanes of the outbox
@@ -119,6 +122,19 @@ pub(super) struct ProcessView {
     events: u64,
     /// True if no part of it says that it cannot work.
     is_ready: bool,
+}
+
+/// A till whose clock is wrong.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct TillClock {
+    /// Its store.
+    store_id: String,
+    /// The terminal.
+    terminal_id: String,
+    /// By how much its last event was ahead of the bus, or, below 0, behind the clock of its partition (then the till may
+    /// have been offline as well).
+    drift_seconds: i64,
 }
 
 /// One long-lived actor.
@@ -238,6 +254,18 @@ impl ProcessView {
             events: info.totals.events,
             is_ready,
         }
+    }
+}
+
+impl TillClock {
+    /// `None` for what is no till.
+    pub(super) fn new(clock: &ClockInfo) -> Option<Self> {
+        let source = Source::new(&clock.source).ok()?;
+        Some(Self {
+            store_id: source.store_id()?.to_owned(),
+            terminal_id: source.terminal_id()?.to_owned(),
+            drift_seconds: clock.drift_seconds,
+        })
     }
 }
 

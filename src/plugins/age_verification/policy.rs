@@ -55,7 +55,7 @@ pub struct Policy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 99))]
     pub challenge_age: Option<u8>,
-    /// The first business day on which it applies, `YYYY-MM-DD`.
+    /// The day from whose midnight on, in the store's local time, it applies, `YYYY-MM-DD`.
     #[schemars(with = "String", extend("format" = "date"))]
     pub effective_from: Date,
 }

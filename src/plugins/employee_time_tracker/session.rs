@@ -26,6 +26,10 @@ pub(super) struct Activity<'a> {
     pub(super) at: Timestamp,
     /// The clock.
     pub(super) now: Timestamp,
+    /// It came later after its own time than tills and networks jitter.
+    pub(super) delayed: bool,
+    /// Nobody else acted at the terminal since the employee did.
+    pub(super) same_actor: bool,
 }
 
 impl Activity<'_> {
@@ -33,8 +37,9 @@ impl Activity<'_> {
         self.at < self.now
     }
 
-    pub(super) fn deserves_late_flag(&self) -> bool {
-        self.now.millis_since(self.at) > JITTER_MS
+    /// True if an event of `sent`, read at `now`, came so late that a person should know.
+    pub(super) fn is_delayed(sent: Timestamp, now: Timestamp) -> bool {
+        now.millis_since(sent) > JITTER_MS
     }
 }
 
@@ -81,6 +86,14 @@ pub(super) struct Session {
     pub(super) explicit: bool,
     #[serde(rename = "f", default)]
     pub(super) late: bool,
+    /// Time without any activity that is longer than the idle time may be in it, or be missing from it: a person decides.
+    #[serde(rename = "v", default, skip_serializing_if = "is_false")]
+    pub(super) review: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 impl Session {
@@ -88,7 +101,7 @@ impl Session {
         self.last_activity.plus_millis(limits.idle_ms)
     }
 
-    fn maximum_at(&self, limits: Limits) -> Timestamp {
+    pub(super) fn maximum_at(&self, limits: Limits) -> Timestamp {
         self.login_at.plus_millis(limits.maximum_ms)
     }
 

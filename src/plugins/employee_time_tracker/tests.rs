@@ -198,12 +198,54 @@ fn a_late_logout_corrects_a_session_that_was_closed_elsewhere() {
 }
 
 #[test]
-fn a_late_logout_corrects_an_idle_end_unless_the_session_was_idle_by_then() {
+fn a_late_logout_corrects_an_idle_end_and_is_to_be_reviewed_if_the_session_was_idle_by_then() {
+    let mut employee = Employee::new();
+    employee.logs_in("T1", "08:00:00").until("12:00:00").logs_out("T1", "08:59:59");
+    assert_eq!(employee.sheet(), ["T1 08:00:00-08:59:59 logout 3599 late"]);
     let mut employee = Employee::new();
     employee.logs_in("T1", "08:00:00").until("12:00:00").logs_out("T1", "09:00:00");
-    assert_eq!(employee.sheet(), ["T1 08:00:00-08:00:00 idle 0"]);
-    employee.logs_out("T1", "08:59:59");
-    assert_eq!(employee.sheet(), ["T1 08:00:00-08:59:59 logout 3599 late"]);
+    assert_eq!(employee.sheet(), ["T1 08:00:00-09:00:00 logout 3600 late,review"]);
+}
+
+#[test]
+fn an_explicit_logout_counts_after_any_quiet_time_within_the_maximum_shift() {
+    let mut employee = Employee::new();
+    employee.logs_in("T1", "08:00:00").logs_out("T1", "12:00:00");
+    assert_eq!(employee.sheet(), ["T1 08:00:00-12:00:00 logout 14400 review"]);
+    let mut employee = Employee::new();
+    employee.logs_in("T1", "08:00:00").logs_out("T1", "18:00:00");
+    assert_eq!(employee.sheet(), ["T1 08:00:00-08:00:00 idle 0 review"], "the maximum is over: only flagged");
+}
+
+#[test]
+fn a_session_that_ended_by_idleness_goes_on_if_its_owner_acts_there_before_anybody_else() {
+    let mut employee = Employee::new();
+    employee.run.same_actor = true;
+    employee.logs_in("T1", "08:00:00").sells("T1", "08:50:00").sells("T1", "10:10:00").logs_out("T1", "11:15:00");
+    assert_eq!(employee.sheet(), ["T1 08:00:00-11:15:00 logout 11700 review"]);
+    assert_eq!(employee.logouts().len(), 2, "what was published is not recalled");
+}
+
+#[test]
+fn a_session_does_not_go_on_after_a_login_elsewhere_nor_beyond_the_maximum_shift() {
+    let mut employee = Employee::new();
+    employee.run.same_actor = true;
+    employee.logs_in("T1", "08:00:00").logs_in("T2", "09:30:00").logs_out("T2", "10:00:00").sells("T1", "10:30:00");
+    let sheet = employee.sheet();
+    assert_eq!(sheet[0], "T1 08:00:00-08:00:00 idle 0");
+    assert_eq!(sheet[2], "T1 10:30:00- open 0");
+    let mut employee = Employee::new();
+    employee.run.same_actor = true;
+    employee.logs_in("T1", "08:00:00").sells("T1", "18:00:00");
+    assert_eq!(employee.sheet(), ["T1 08:00:00-08:00:00 idle 0", "T1 18:00:00- open 0"]);
+}
+
+#[test]
+fn a_till_whose_clock_stands_years_back_does_not_put_hours_into_the_past() {
+    let mut employee = Employee::new();
+    employee.until("08:00:00");
+    employee.does(EventType::LoggedIn, "T1", Timestamp::parse("2000-01-01T00:00:00Z").unwrap());
+    assert_eq!(employee.sheet(), ["T1 08:00:00- open 0 late"]);
 }
 
 #[test]

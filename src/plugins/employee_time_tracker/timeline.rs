@@ -99,19 +99,56 @@ impl Timeline {
         activity: &Activity<'_>,
         limits: Limits,
     ) -> Result<(), &'static str> {
-        let session = &mut self.sessions[previous.ok_or("has no login before it")?];
+        let index = previous.ok_or("has no login before it")?;
+        let has_left = self.has_left(index, activity.at);
+        let session = &mut self.sessions[index];
+        let in_time = activity.at < session.deadline(limits);
         match session.end {
             Some(End { cause: EndCause::Logout, .. }) => return Err("comes after another logout"),
             _ if activity.at < session.last_activity => return Err("is older than later work at the same terminal"),
-            Some(_) if activity.at >= session.deadline(limits) => {
+            Some(End { cause: EndCause::LoginElsewhere, .. }) if !in_time => {
                 return Err("comes after the session ended by itself");
+            }
+            Some(End { cause: EndCause::Idle | EndCause::MaximumShift, .. }) if !in_time => {
+                session.review = true;
+                if has_left || activity.at >= session.maximum_at(limits) {
+                    return Err("comes after the session ended by itself, which a person should review");
+                }
             }
             _ => {}
         }
         session.last_activity = activity.at;
         session.end = Some(End { at: activity.at, cause: EndCause::Logout });
-        session.late |= activity.deserves_late_flag();
+        session.late |= activity.delayed;
         Ok(())
+    }
+
+    /// True if the employee logged in at another terminal between the last activity of that session and `until`.
+    fn has_left(&self, index: usize, until: Timestamp) -> bool {
+        let left = &self.sessions[index];
+        self.sessions.iter().any(|other| {
+            other.explicit && other.terminal != left.terminal && (left.last_activity..=until).contains(&other.login_at)
+        })
+    }
+
+    /// A session that ended by idleness goes on if its employee acts there again before anybody else does.
+    fn reopen(&mut self, previous: Option<usize>, activity: &Activity<'_>, limits: Limits) -> bool {
+        let Some(index) = previous.filter(|_| activity.same_actor) else {
+            return false;
+        };
+        let here = |session: &Session| session.terminal == activity.terminal;
+        let is_last = !self.sessions[index + 1..].iter().any(here);
+        let has_left = self.has_left(index, activity.at);
+        let session = &mut self.sessions[index];
+        let was_idle = session.ended_with(EndCause::Idle) && activity.at >= session.deadline(limits);
+        if !was_idle || !is_last || has_left || activity.at >= session.maximum_at(limits) {
+            return false;
+        }
+        session.last_activity = activity.at;
+        session.end = None;
+        session.review = true;
+        session.late |= activity.delayed;
+        true
     }
 
     /// Finds or makes the session that a login or another activity belongs to.
@@ -132,9 +169,12 @@ impl Timeline {
             if activity.action == Action::Other && goes_on {
                 session.last_activity = at;
                 session.end = Some(End { at, cause: EndCause::Idle });
-                session.late |= activity.deserves_late_flag();
+                session.late |= activity.delayed;
                 return;
             }
+        }
+        if self.reopen(previous, activity, limits) {
+            return;
         }
         let here = |session: &Session| session.terminal == activity.terminal;
         let next = self.sessions.iter().position(|session| here(session) && session.login_at > at);
@@ -148,7 +188,7 @@ impl Timeline {
                 let mut session = self.sessions.remove(index);
                 session.login_at = at;
                 session.explicit = activity.action == Action::Login;
-                session.late |= activity.deserves_late_flag();
+                session.late |= activity.delayed;
                 self.insert(session);
                 return;
             }
@@ -161,7 +201,8 @@ impl Timeline {
             last_activity: at,
             end: None,
             explicit: activity.action == Action::Login,
-            late: activity.deserves_late_flag(),
+            late: activity.delayed,
+            review: false,
         };
         session.end = self.end_in_the_past(&session, next_login, activity.now, limits);
         self.insert(session);
@@ -220,7 +261,7 @@ impl Timeline {
                 }
                 Some(_) => continue,
             }
-            session.late |= login.deserves_late_flag();
+            session.late |= login.delayed;
         }
         ended
     }

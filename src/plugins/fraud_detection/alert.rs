@@ -60,7 +60,7 @@ pub(super) fn raise(state: &State, rule: &CompiledRule, finding: &Finding, event
     }
     fx.record(Record::Alert(Box::new(AlertRecord {
         alert,
-        at: event.time,
+        at: fx.time_of(event),
         store_id: event.store_id().unwrap_or_default().to_owned(),
         terminal_id: event.terminal_id().map(ToOwned::to_owned),
         employee_id: event.entity(Scope::Employee).map(ToOwned::to_owned),
@@ -134,6 +134,7 @@ fn noun(rule: &CompiledRule, of: impl Fn(&CompiledRule) -> crate::plugins::Event
             EventType::CustomerIdentified => ("customer identification", "customer identifications"),
             EventType::ItemAdded => ("line", "lines"),
             EventType::ItemVoided => ("void", "voids"),
+            EventType::ItemReturned => ("returned line", "returned lines"),
             EventType::SubtotalFinalized => ("basket", "baskets"),
             EventType::PaymentCompleted => ("payment", "payments"),
             EventType::BasketCancelled => ("cancelled basket", "cancelled baskets"),
@@ -177,21 +178,13 @@ fn percent(share: f64) -> String {
     format!("{} %", (share * 1000.0).round() / 10.0)
 }
 
-/// Minor units as people write them; currencies without decimals are those of ISO 4217 that shops meet.
+/// Minor units as people write them, with the decimals that the currency has.
 fn money(minor: f64, event: &Event) -> String {
-    let currency = match &event.data {
-        EventData::ItemAdded(data) => data.currency,
-        EventData::ItemVoided(data) => data.currency,
-        EventData::SubtotalFinalized(data) => data.currency,
-        EventData::PaymentCompleted(data) => data.currency,
-        EventData::DiscountApplied(data) => data.currency,
-        EventData::RefundCompleted(data) => data.currency,
-        _ => return number(minor),
+    let Some(currency) = event.data.currency() else {
+        return number(minor);
     };
-    match currency.as_str() {
-        code @ ("JPY" | "KRW" | "VND" | "CLP" | "ISK") => format!("{minor:.0} {code}"),
-        code => format!("{:.2} {code}", minor / 100.0),
-    }
+    let decimals = usize::from(currency.exponent());
+    format!("{:.decimals$} {}", minor / 10_f64.powi(i32::from(currency.exponent())), currency.as_str())
 }
 
 fn duration(seconds: i64) -> String {

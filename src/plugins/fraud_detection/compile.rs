@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::field::Field;
 use super::settings::{After, Kind, Numerator, Rule, Same, Settings, Status};
 use super::window::ENTRIES_MAX;
-use crate::event::{EventType, Scope, Severity};
+use crate::event::{Direction, EventType, Scope, Severity};
 use crate::plugins::eligibility::event_types;
 use crate::plugins::expression::Expression;
 use crate::plugins::forgetting::check_days;
@@ -59,6 +59,7 @@ pub(super) struct CompiledRule {
     pub(super) minimum_amount: Option<i64>,
     pub(super) receipt: Option<bool>,
     pub(super) manual: Option<bool>,
+    pub(super) direction: Option<Direction>,
     pub(super) store_open: Option<bool>,
     pub(super) after: Option<(i64, Same)>,
     pub(super) measure: Measure,
@@ -243,12 +244,14 @@ impl Check<'_> {
                 || rule.minimum_amount.is_some()
                 || rule.receipt.is_some()
                 || rule.manual.is_some()
+                || rule.direction.is_some()
                 || rule.store_open.is_some()
                 || rule.after.is_some(),
             condition,
             minimum_amount: rule.minimum_amount,
             receipt: rule.receipt,
             manual: rule.manual,
+            direction: rule.direction,
             store_open: rule.store_open,
             after: rule.after.as_ref().map(|after| (after.within_seconds.saturating_mul(1000), after.same)),
             measure,

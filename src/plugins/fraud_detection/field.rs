@@ -93,7 +93,7 @@ impl Field {
             Self::CardToken => event.entity(Scope::Card),
             Self::BasketId => data.basket_id().map(Id::as_str),
             Self::ProductId => match data {
-                EventData::ItemAdded(data) => Some(data.product_id.as_str()),
+                EventData::ItemAdded(data) | EventData::ItemReturned(data) => Some(data.product_id.as_str()),
                 EventData::ItemVoided(data) => Some(data.product_id.as_str()),
                 _ => None,
             },

@@ -52,7 +52,7 @@ impl Plugin for FraudDetection {
     }
 
     fn apply(state: &mut State, compiled: &Compiled, event: &Event, fx: &mut Effects<'_>) {
-        let time = event.time.min(fx.now()).as_millis();
+        let time = fx.time_of(event).as_millis();
         // What all rules' expressions see is found out once, and they share one budget.
         let view = EventView::new(event, fx.context().stores);
         for rule_use in compiled.uses(fx.context().scope, event.event_type()) {
@@ -168,6 +168,7 @@ impl Seen<'_> {
                 EventData::DiscountApplied(data) => data.manual == wanted,
                 _ => false,
             })
+            && rule.direction.is_none_or(|wanted| event.data.direction() == Some(wanted))
             && rule
                 .store_open
                 .is_none_or(|wanted| stores.is_open(event.store_id().unwrap_or_default(), event.time) == Some(wanted))

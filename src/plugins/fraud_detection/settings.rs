@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::event::{Scope, Severity};
+use crate::event::{Direction, Scope, Severity};
 use crate::plugins::eligibility::event_types_schema;
 use crate::plugins::forgetting::FORGET_AFTER_DAYS;
 
@@ -70,6 +70,9 @@ pub struct Rule {
     /// Only discounts that a person gave (true) or that are promotions (false).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manual: Option<bool>,
+    /// Only what goes this way: `sale`, or `refund` for what is owed to the customer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
     /// Only while the store is open (true) or closed (false).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_open: Option<bool>,

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -30,6 +30,20 @@ impl Till {
         let data = json!({"basketId": basket, "productId": product, "category": category, "quantity": 1,
             "unitPrice": 100, "currency": "EUR"});
         recommended(&self.send(EventType::ItemAdded, data))
+    }
+
+    /// Answers the records that an item leads to which was scanned so many seconds before the last event.
+    fn add_earlier(&mut self, basket: &str, product: &str, seconds: i64) -> Vec<Effect> {
+        let data = json!({"basketId": basket, "employeeId": "E7", "line": 99, "productId": product, "category": "alcohol",
+            "quantity": 1, "unitPrice": 100, "currency": "EUR"});
+        let time = at("09:00:00").plus_seconds(i64::from(self.line) - seconds);
+        self.run.apply(&event("S001/T0001", EventType::ItemAdded, time, &data))
+    }
+
+    fn total(&mut self, basket: &str, total: i64) {
+        let data =
+            json!({"basketId": basket, "itemCount": 1, "subtotal": total, "tax": 0, "total": total, "currency": "EUR"});
+        self.send(EventType::SubtotalFinalized, data);
     }
 
     fn void(&mut self, basket: &str, product: &str) {
@@ -86,12 +100,52 @@ fn pairings_of_product_and_category_are_joined_in_the_order_of_the_settings() {
 }
 
 #[test]
-fn what_is_in_the_basket_is_not_recommended_until_it_is_voided() {
+fn what_is_in_the_basket_was_voided_or_is_given_back_is_not_recommended() {
     let mut till = wine_and_cheese();
     till.add("b1", "brie", "dairy");
     assert_eq!(till.add("b1", "beer", "alcohol"), ["crisps", "nuts"]);
     till.void("b1", "brie");
-    assert_eq!(till.add("b1", "beer", "alcohol"), ["brie"]);
+    assert_eq!(till.add("b1", "beer", "alcohol"), [""; 0], "the customer did not want it");
+    let back = json!({"basketId": "b2", "productId": "glass", "category": "household", "quantity": 1, "unitPrice": 100,
+        "currency": "EUR"});
+    assert!(till.send(EventType::ItemReturned, back).is_empty());
+    assert_eq!(till.add("b2", "wine", "alcohol"), ["brie", "crisps"]);
+}
+
+#[test]
+fn what_is_taken_up_after_a_part_payment_counts() {
+    for with_total in [true, false] {
+        let mut till = wine_and_cheese();
+        till.add("b1", "wine", "alcohol");
+        if with_total {
+            till.total("b1", 100);
+            assert_eq!(till.pay("b1"), [], "one cent of a hundred");
+            till.add("b9", "bread", "bakery");
+        } else {
+            assert_eq!(till.pay("b1").len(), 2, "it may have been the last payment");
+        }
+        assert_eq!(till.add("b1", "glass", "household"), [""; 0]);
+        assert_eq!(till.pay("b1"), [("glass".to_owned(), true), ("brie".to_owned(), false)]);
+    }
+}
+
+#[test]
+fn states_of_the_version_before_are_understood() {
+    #[derive(Serialize)]
+    struct Old {
+        b: Vec<OldBasket>,
+        e: Option<&'static str>,
+    }
+    #[derive(Serialize)]
+    struct OldBasket {
+        i: &'static str,
+        p: BTreeMap<&'static str, i64>,
+        r: Vec<()>,
+    }
+    let old = Old { b: vec![OldBasket { i: "b1", p: BTreeMap::from([("wine", 1500)]), r: Vec::new() }], e: Some("b0") };
+    let state: State = rmp_serde::from_slice(&rmp_serde::to_vec_named(&old).unwrap()).unwrap();
+    assert_eq!(state.baskets[0].products.values().collect::<Vec<_>>(), [&15_000]);
+    assert_eq!(state.ended_id.as_deref(), Some("b0"));
 }
 
 #[test]
@@ -118,8 +172,10 @@ fn a_cancelled_basket_counts_as_well_and_baskets_do_not_mix() {
 #[test]
 fn an_item_that_its_payment_has_overtaken_prompts_nothing() {
     let mut till = wine_and_cheese();
+    till.add("b1", "wine", "alcohol");
     till.pay("b1");
-    assert_eq!(till.add("b1", "wine", "alcohol"), [""; 0]);
+    assert_eq!(take_up(&till.add_earlier("b1", "brie", 1)), [("brie".to_owned(), true)]);
+    assert!(till.add_earlier("b1", "gin", 0).is_empty());
     till.void("b9", "wine");
     assert_eq!(till.add("b2", "wine", "alcohol"), ["glass", "brie"]);
 }

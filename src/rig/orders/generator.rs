@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::rig::Options;
-use crate::rig::basket::{Till, Turn};
+use crate::rig::basket::{DEPOSIT, Till, Turn};
 use crate::rig::catalogue::product_of;
 use crate::rig::customers::Customers;
 use crate::rig::fact::{Fact, Line, Planned};
@@ -48,6 +48,7 @@ impl Orders {
         let till = Till {
             store: 0,
             random: Random::new(options.seed, Purpose::Orders, 0),
+            money: Random::new(options.seed, Purpose::Money, u64::MAX),
             cursor: options.start.as_millis(),
             planned: VecDeque::new(),
             baskets: 0,
@@ -110,7 +111,10 @@ fn key_of(seed: u64, number: u64, body: &[u8]) -> String {
 #[derive(Debug, Default)]
 struct Bought {
     lines: Vec<Line>,
+    /// Empties that were brought back, in pieces.
+    empties: i64,
     discount: i64,
+    rounding: i64,
     total: i64,
     customer: Option<u32>,
 }
@@ -125,7 +129,8 @@ impl Bought {
                 Fact::ItemAdded { line, .. } => bought.lines.push(*line),
                 Fact::ItemVoided { line, .. } => bought.lines.retain(|kept| kept.number != line.number),
                 Fact::Discount { amount, .. } => bought.discount += amount,
-                Fact::Subtotal { total, .. } => bought.total = *total,
+                Fact::DepositReturned { pieces, .. } => bought.empties += pieces,
+                Fact::Subtotal { total, rounding, .. } => (bought.total, bought.rounding) = (*total, *rounding),
                 Fact::Payment { customer, .. } => {
                     bought.customer = *customer;
                     paid = true;
@@ -137,14 +142,25 @@ impl Bought {
     }
 
     fn to_body(&self, store: u32, terminal: u32, employee: u32) -> Value {
+        let mut items: Vec<_> = self.lines.iter().map(line_as_json).collect();
+        if self.empties > 0 {
+            items.push(json!({"productId": "DEPOSIT", "quantity": self.empties, "unitPrice": DEPOSIT,
+                "description": "Empties", "returned": true}));
+        }
         let mut body = json!({
             "storeId": store_id(store),
             "terminalId": terminal_id(terminal),
             "employeeId": employee_id(employee),
             "currency": CURRENCY,
-            "items": self.lines.iter().map(line_as_json).collect::<Vec<_>>(),
-            "total": self.total,
+            "items": items,
+            "total": self.total.abs(),
         });
+        if self.total < 0 {
+            body["direction"] = "refund".into();
+        }
+        if self.rounding != 0 {
+            body["rounding"] = (self.rounding * if self.total < 0 { -1 } else { 1 }).into();
+        }
         if let Some(customer) = self.customer {
             body["customerId"] = customer_id(customer).into();
         }

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::*;
+use crate::orders::order::OrderRequest;
 use crate::rig::Options;
 
 fn options() -> Options {
@@ -40,8 +41,12 @@ fn lines_and_discounts_come_to_the_total_and_terminals_belong_to_their_stores() 
                 .as_i64()
                 .unwrap_or_else(|| line["quantity"].as_i64().unwrap() * line["unitPrice"].as_i64().unwrap())
         };
-        let gross: i64 = lines.iter().map(amount).sum();
-        assert_eq!(order["total"], json!(gross - order["discount"].as_i64().unwrap_or(0)), "{order}");
+        let taken_back = |line: &Value| if line["returned"] == true { -1 } else { 1 };
+        let gross: i64 = lines.iter().map(|line| amount(line) * taken_back(line)).sum();
+        let owed = if order["direction"] == "refund" { -1 } else { 1 };
+        let extra = |field: &str| order[field].as_i64().unwrap_or(0);
+        assert_eq!(order["total"], json!(gross * owed - extra("discount") + extra("rounding")), "{order}");
+        OrderRequest::parse(order.to_string().as_bytes()).expect("an order that is taken");
         let number = |field: &str| order[field].as_str().unwrap()[1..].parse::<i64>().unwrap();
         assert_eq!((number("terminalId") - 1) / 4 + 1, number("storeId"));
         assert_eq!((number("employeeId") - 1) % 3 + 1, number("storeId"), "employees work in their own store");
