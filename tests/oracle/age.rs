@@ -86,7 +86,7 @@ struct Wait {
 /// What was done after a payment.
 enum Aside {
     Check { refused: bool, age: u64 },
-    Void(Event),
+    Void(Box<Event>),
 }
 
 #[derive(Default)]
@@ -314,7 +314,7 @@ impl Terminal {
             Some(_) => {
                 let voids = basket.aside.iter().filter(|aside| matches!(aside, Aside::Void(_))).count();
                 if voids < LINES_MAX {
-                    basket.aside.push(Aside::Void(event.clone()));
+                    basket.aside.push(Aside::Void(Box::new(event.clone())));
                 }
             }
             None => {
