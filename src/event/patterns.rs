@@ -2,8 +2,8 @@
 //!
 //! `format` only annotates in JSON Schema 2020-12, so a date is a pattern as well.
 
-/// A text without control characters, as in an identifier.
-pub(super) const NO_CONTROL: &str = "^[^\\u0000-\\u001f\\u007f]*$";
+/// An id from outside: no control character, nothing that nobody sees, and not only blanks.
+pub(super) const ID: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\uffa0\\ufff0-\\ufffb\\ufffe\\uffff]*[^\\s\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\uffa0\\ufff0-\\ufffb\\ufffe\\uffff][^\\u0000-\\u001f\\u007f-\\u009f\\u00ad\\u034f\\u061c\\u115f\\u1160\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ufeff\\uffa0\\ufff0-\\ufffb\\ufffe\\uffff]*$";
 /// The source of a terminal.
 pub(super) const TERMINAL_SOURCE: &str = "^/stores/[^/\\u0000-\\u001f\\u007f]+/terminals/[^/\\u0000-\\u001f\\u007f]+$";
 /// The source of a plugin.

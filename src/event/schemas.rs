@@ -45,7 +45,7 @@ fn event_schema(kind: EventType) -> Value {
         "required": ["specversion", "id", "source", "type", "time", "data"],
         "properties": {
             "specversion": {"const": "1.0"},
-            "id": {"type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX, "pattern": patterns::NO_CONTROL},
+            "id": {"type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX, "pattern": patterns::ID},
             "source": {"type": "string", "pattern": source, "maxLength": ID_BYTES_MAX},
             "type": {"const": kind.as_str()},
             "time": {"type": "string", "format": "date-time", "pattern": patterns::date_time()},

@@ -63,7 +63,8 @@ impl Id {
     /// # Errors
     /// As [`Id::new`], or if the text holds a direction mark or another invisible character.
     pub fn read(text: &str) -> Result<Self, InvalidId> {
-        let text = text.trim();
+        // A control character at the end is no blank: it is refused like one within.
+        let text = text.trim_matches(|character: char| character.is_whitespace() && !character.is_control());
         Self::check(text)?;
         let hidden = if text.is_ascii() { None } else { text.chars().find(|character| is_invisible(*character)) };
         match hidden {
@@ -156,7 +157,7 @@ impl JsonSchema for Id {
         "Id".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX, "pattern": patterns::NO_CONTROL,
+        json_schema!({"type": "string", "minLength": 1, "maxLength": ID_BYTES_MAX, "pattern": patterns::ID,
             "description": "Compared byte by byte: letters' case and Unicode form matter. Blanks around it are dropped."})
     }
     fn inline_schema() -> bool {

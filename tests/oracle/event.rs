@@ -352,12 +352,11 @@ fn parts(quantity: f64) -> Option<i64> {
 
 /// Blanks around an id do not count; nothing in it may be a control character or a mark that nobody sees.
 fn is_id(text: &str) -> bool {
-    let text = text.trim();
     let hidden = |c: char| {
         c.is_control()
             || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
-    (1..=ID_BYTES_MAX).contains(&text.len()) && !text.chars().any(hidden)
+    (1..=ID_BYTES_MAX).contains(&text.trim().len()) && !text.chars().any(hidden)
 }
 
 fn sequence(value: &Value) -> Result<u64, Reason> {
