@@ -25,7 +25,7 @@ const AT_ONCE: usize = 16;
 /// How long the bus may take to say where a partition ends, and what is wrong with its next record.
 const PATIENCE: Duration = Duration::from_secs(12);
 /// A place that has stood for so long is asked for the cause.
-const ASK_AFTER: Duration = Duration::from_secs(5);
+const ASK_AFTER: Duration = Duration::from_secs(2);
 
 /// The watch over all places of a process.
 pub struct PlaceWatch {
