@@ -164,10 +164,9 @@ impl<P: Plugin> State<P> {
             let types = wanted[group.scope as usize];
             let events = group.events.iter().copied().filter(|&index| {
                 let placed = &input.events[index as usize];
-                match placed.addressee.as_ref().map(|addressee| &addressee.plugin) {
-                    Some(Some(plugin)) => return plugin == P::NAME,
-                    // Every plugin that looks at this entity.
-                    Some(None) | None => {}
+                // Without a plugin's name it is for every plugin that looks at this entity.
+                if let Some(plugin) = placed.addressee.as_ref().and_then(|addressee| addressee.plugin.as_ref()) {
+                    return plugin == P::NAME;
                 }
                 if !types.contains(placed.event.event_type()) {
                     return false;

@@ -63,7 +63,7 @@ impl Plugin for OrderDelivery {
             errors.push(FieldError::new("existsStatuses", format!("has more than {EXISTS_STATUSES_MAX} statuses")));
         }
         for (index, status) in settings.exists_statuses.iter().enumerate() {
-            check_range(&mut errors, &format!("existsStatuses[{index}]"), *status, 400..=499);
+            check_range(&mut errors, format!("existsStatuses[{index}]"), *status, 400..=499);
         }
         if errors.is_empty() { Ok(settings.clone()) } else { Err(errors) }
     }

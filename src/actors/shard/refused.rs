@@ -27,16 +27,13 @@ pub(super) async fn shares(store: &Store, assembly: &Assembly, input: &BatchInpu
         let Some(why) = store.refuses(Arc::new(together(shares))).await? else {
             continue;
         };
-        match shares {
-            [(key, _)] => {
-                let entity = format!("{}:{}", key.scope.as_str(), key.entity);
-                tracing::error!(plugin = key.plugin, entity, why, "the store refuses what follows for this entity");
-                refused.push(Share { key: key.clone(), events: events_of(key, input) });
-            }
-            _ => {
-                let (left, right) = shares.split_at(shares.len() / 2);
-                open.extend([right, left]);
-            }
+        if let [(key, _)] = shares {
+            let entity = format!("{}:{}", key.scope.as_str(), key.entity);
+            tracing::error!(plugin = key.plugin, entity, why, "the store refuses what follows for this entity");
+            refused.push(Share { key: key.clone(), events: events_of(key, input) });
+        } else {
+            let (left, right) = shares.split_at(shares.len() / 2);
+            open.extend([right, left]);
         }
     }
     Ok(refused)
