@@ -70,13 +70,13 @@ async fn a_page_of_large_events_ends_before_its_limit_and_the_next_one_goes_on()
 
 /// A websocket as bytes.
 async fn raw(client: &Client) -> TcpStream {
-    let mut socket = TcpStream::connect(("127.0.0.1", client.port())).await.unwrap();
+    let mut socket = TcpStream::connect(("127.0.0.1", client.port())).await.expect("the server goes on");
     let request = "GET /ws/feed HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                    Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n\r\n";
-    socket.write_all(request.as_bytes()).await.unwrap();
+    socket.write_all(request.as_bytes()).await.expect("the server goes on");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(socket.read_u8().await.unwrap());
+        head.push(socket.read_u8().await.expect("the server goes on"));
     }
     assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
     socket
@@ -86,14 +86,19 @@ async fn raw(client: &Client) -> TcpStream {
 async fn close_code(socket: &mut TcpStream) -> u16 {
     tokio::time::timeout(PATIENCE, async {
         loop {
-            let (first, length) = (socket.read_u8().await.unwrap(), socket.read_u8().await.unwrap());
+            let (first, length) = (
+                socket.read_u8().await.expect("the server goes on"),
+                socket.read_u8().await.expect("the server goes on"),
+            );
             let length = match length {
-                126 => usize::from(socket.read_u16().await.unwrap()),
-                127 => usize::try_from(socket.read_u64().await.unwrap()).unwrap(),
+                126 => usize::from(socket.read_u16().await.expect("the server goes on")),
+                127 => {
+                    usize::try_from(socket.read_u64().await.expect("the server goes on")).expect("the server goes on")
+                }
                 short => usize::from(short),
             };
             let mut payload = vec![0; length];
-            socket.read_exact(&mut payload).await.unwrap();
+            socket.read_exact(&mut payload).await.expect("the server goes on");
             if first == 0x88 {
                 return u16::from_be_bytes([payload[0], payload[1]]);
             }
