@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -11,6 +12,8 @@ use crate::chain::{Chain, PATIENCE, until};
 use crate::moving::{open_drawers, owners};
 use crate::process::Process;
 
+/// Longer than intakes wait until they look again.
+const INTAKES_LOOK: Duration = Duration::from_secs(2);
 /// Orders in whose time nobody may take a partition from anybody.
 const ORDERS: usize = 40;
 
@@ -78,9 +81,15 @@ async fn a_processor_that_was_paused_owns_nothing_of_another_one_and_takes_nothi
         mine.is_disjoint(&theirs) && mine.len() + theirs.len() == 16 && mine.len() == 8
     };
     until("each has its share, and nobody shows what belongs to the other", PATIENCE, are_apart).await;
-    // What was taken in the course of this is taken by now.
     order_is_read(&chain, &api, 12).await;
-    let before = epochs(&chain);
+    // Each intake takes what is its own by now, in its own time.
+    let mut before = Vec::new();
+    until("everybody has taken what is theirs", PATIENCE, async || {
+        let seen = std::mem::replace(&mut before, epochs(&chain));
+        tokio::time::sleep(INTAKES_LOOK).await;
+        seen == before
+    })
+    .await;
     for number in 13..13 + ORDERS {
         order_is_read(&chain, &api, number).await;
         assert!(are_apart().await, "a ghost: {:?} and {:?}", owned(paused).await, owned(other).await);
