@@ -68,6 +68,9 @@ struct ShardHandle {
     backoff_ms: u64,
     records_max: usize,
     quarantine: Quarantine,
+    /// Ends of the batch that was refused last: until all of it is committed, batches do not grow. Chunks that wait are read
+    /// again after each restart, so the culprit would otherwise never stand alone.
+    narrowing: Vec<(TopicPartition, i64)>,
 }
 
 /// All shards of the process.
@@ -106,6 +109,7 @@ impl Shards {
                 backoff_ms: BACKOFF_MS.0,
                 records_max: usize::MAX,
                 quarantine: Quarantine::default(),
+                narrowing: Vec::new(),
             }
         });
         Self { shards: shards.collect(), context, crashes, settings_moved: false }
@@ -282,7 +286,11 @@ impl Shards {
             handle.bytes_fit = bytes_that_fit(handle.bytes_fit, sent.bytes, report.states);
         }
         handle.backoff_ms = BACKOFF_MS.0;
-        handle.records_max = handle.records_max.saturating_mul(2);
+        let is_past = |end: &(TopicPartition, i64)| sent.ends.iter().any(|(place, to)| *place == end.0 && *to >= end.1);
+        handle.narrowing.retain(|end| !is_past(end));
+        if handle.narrowing.is_empty() {
+            handle.records_max = handle.records_max.saturating_mul(2);
+        }
         if !handle.quarantine.is_empty() {
             for (place, next_offset) in &sent.ends {
                 handle.quarantine.committed(*place, *next_offset);
@@ -303,6 +311,7 @@ impl Shards {
             ShardFault::Refused(why) => {
                 let handle = &mut self.shards[sent.shard];
                 handle.records_max = (sent.records / 2).max(1);
+                handle.narrowing.clone_from(&sent.ends);
                 if let Some(culprit) = sent.single {
                     tracing::error!(partition = %culprit.0, offset = culprit.1, why, "the store refuses what follows from this message; what it refuses becomes a dead letter");
                     handle.quarantine.refused(culprit);
@@ -311,6 +320,7 @@ impl Shards {
             ShardFault::RefusedShares(record, shares) => {
                 let handle = &mut self.shards[sent.shard];
                 handle.records_max = 1;
+                handle.narrowing.clone_from(&sent.ends);
                 handle.quarantine.refused_shares(*record, shares);
             }
             ShardFault::Fenced(place) => return self.fenced(sent.shard, *place, lanes),
