@@ -86,7 +86,7 @@ pub fn read<T: JsonSchema + DeserializeOwned>(value: &Value, root: &str) -> Resu
 }
 
 /// Checks a value against a schema that has been made ready; paths begin with `root`. Answers the fields that do not fit, up
-/// to [`FAULTS_MAX`].
+/// to `FAULTS_MAX`.
 #[must_use]
 pub fn check(validator: &Validator, schema: &Value, value: &Value, root: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
