@@ -96,6 +96,8 @@ pub fn check(validator: &Validator, schema: &Value, value: &Value, root: &str) -
         }
         Faults { schema, root, errors: &mut errors }.add(&error);
     }
+    // What is wrong in two ways is said once: an empty text is too short, and none that its pattern allows.
+    errors.dedup_by(|next, known| next.field == known.field);
     cut_off(errors, root)
 }
 
