@@ -145,9 +145,8 @@ impl App {
             None => open_bus(&config).await?,
         };
         let store = open_store(&config).await?;
-        store.bind_bus(&bus.identity(), bus.partitions()).await.map_err(not_for_us)?;
         // The store is read before it is changed: a log that is older is nothing to restore from.
-        fit::require(&*bus, &store).await?;
+        fit::bind(&*bus, &store).await?;
         restore::restore(&store, &*bus).await?;
         let roles = if options.roles.is_empty() { Role::ALL.to_vec() } else { options.roles };
         let is_shared = bus.is_shared() && store.is_shared();

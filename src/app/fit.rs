@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::StartError;
-use crate::bus::{Bounds, Bus, BusError, Topic, TopicPartition};
+use super::{StartError, not_for_us};
+use crate::bus::{Bounds, Bus, BusError, Surplus, Topic, TopicPartition};
 use crate::store::Store;
 
 /// Looks at a shared bus before it counts as older: a broker that has just become the leader may know less for a moment.
@@ -50,8 +50,31 @@ pub(crate) async fn compare(bus: &dyn Bus, places: &[(TopicPartition, i64)]) -> 
     }
 }
 
+/// Why a store that was never used cannot begin on this bus: partitions of `pos.events` would stay unread for good.
+///
+/// # Errors
+/// If the bus does not say how many partitions it has.
+pub(crate) async fn too_few(bus: &dyn Bus, is_bound: bool) -> Result<Option<String>, BusError> {
+    let surplus = if is_bound { None } else { bus.surplus().await? };
+    Ok(surplus.map(|Surplus { configured, partitions, .. }| {
+        format!(
+            "topic pos.events has {partitions} partitions, but {configured} are configured: set bus.partitions = {partitions}, or choose \
+             another bus.topicPrefix"
+        )
+    }))
+}
+
+/// Binds the store to the bus, if both fit.
+pub(super) async fn bind(bus: &dyn Bus, store: &Store) -> Result<(), StartError> {
+    if let Some(why) = too_few(bus, store.bound_bus().await?.is_some()).await? {
+        return Err(StartError::Kafka(why));
+    }
+    store.bind_bus(&bus.identity(), bus.partitions()).await.map_err(not_for_us)?;
+    require(bus, store).await
+}
+
 /// Refuses to start on a log that is older than the store. The store is read first: others may work on both.
-pub(super) async fn require(bus: &dyn Bus, store: &Store) -> Result<(), StartError> {
+async fn require(bus: &dyn Bus, store: &Store) -> Result<(), StartError> {
     let rows = store.partitions().await?;
     let places: Vec<_> = rows.iter().map(|row| (row.partition, row.next_offset)).collect();
     let fit = compare(bus, &places).await?;

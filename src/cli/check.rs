@@ -9,9 +9,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Failed, logging};
-use crate::app::fit::compare;
+use crate::app::fit::{compare, too_few};
 use crate::app::{load_defaults, open_bus};
-use crate::bus::{Bus, InputTopic};
+use crate::bus::{Bus, BusError, InputTopic};
 use crate::config::{BusKind, Config};
 use crate::store::{Store, StoreReport};
 
@@ -126,8 +126,10 @@ async fn findings(file: Option<&Path>) -> Vec<Finding> {
 
 /// The bus holds what the store has read, and what it has yet to read.
 async fn fit(bus: &dyn Bus, report: &StoreReport) -> Result<(), String> {
-    let fit = compare(bus, &report.places).await.map_err(|error| error.to_string())?;
-    fit.older.or(fit.lost).map_or(Ok(()), Err)
+    let text = |error: BusError| error.to_string();
+    let fit = compare(bus, &report.places).await.map_err(text)?;
+    let too_few = too_few(bus, report.bus.is_some()).await.map_err(text)?;
+    too_few.or(fit.older).or(fit.lost).map_or(Ok(()), Err)
 }
 
 /// The topics of plugins in other languages, which `serve` needs as soon as one of them is on. A bus of one process has none.

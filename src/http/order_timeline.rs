@@ -8,14 +8,19 @@ use crate::time::Timestamp;
 /// The order's history, oldest first. The last entry of a pending order says what it waits for.
 pub(super) fn timeline(detail: &OrderDetail, state: &AppState) -> Vec<TimelineEntry> {
     let order = &detail.order;
-    let mut entries = vec![entry(order.created_at, TimelineKind::Accepted, None)];
-    entries.extend(order.published_at.map(|at| entry(at, TimelineKind::Published, None)));
-    entries.extend(detail.history.iter().cloned());
-    if order.status == OrderStatus::Success {
-        entries.extend(order.processed_at.map(|at| entry(at, TimelineKind::Delivered, None)));
+    let mut placed = vec![(order.created_at, entry(order.created_at, TimelineKind::Accepted, None))];
+    placed.extend(order.published_at.map(|at| (at, entry(at, TimelineKind::Published, None))));
+    // Attempts go by the clock of a process, what follows from them by the database's: what was written down later stands later.
+    let mut latest = Timestamp::MIN;
+    for known in &detail.history {
+        latest = latest.max(known.at);
+        placed.push((latest, known.clone()));
     }
-    // Stages note their time each for itself, so two that are close may stand in the other order.
-    entries.sort_by_key(|entry| entry.at);
+    if order.status == OrderStatus::Success {
+        placed.extend(order.processed_at.map(|at| (latest.max(at), entry(at, TimelineKind::Delivered, None))));
+    }
+    placed.sort_by_key(|(place, _)| *place);
+    let mut entries: Vec<_> = placed.into_iter().map(|(_, entry)| entry).collect();
     if order.status == OrderStatus::Pending {
         entries.push(entry(Timestamp::now(), TimelineKind::Waiting, Some(waits_for(detail, state))));
     }

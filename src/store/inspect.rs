@@ -31,6 +31,14 @@ pub struct StoreReport {
 }
 
 impl Store {
+    /// The bus that the store belongs to: its identity and the number of its partitions. `None` before it has been used.
+    ///
+    /// # Errors
+    /// Only faults of the store.
+    pub async fn bound_bus(&self) -> Result<Option<(String, String)>, StoreError> {
+        self.read(|database| on!(database, bus())).await
+    }
+
     /// Looks at the store at `sqlite:PATH` or `mysql://…` and tries the rights that it will need: those to change tables if
     /// there is something to migrate and `migrate` says that it will be.
     ///

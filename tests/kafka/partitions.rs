@@ -1,10 +1,13 @@
 //! Somebody adds partitions to a topic that is in use: what is there goes on, and what nobody reads is named.
 
+use std::sync::LazyLock;
+
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
+use tillstream::time::Timestamp;
 
 use crate::beside_others;
 use crate::chain::{Chain, PARTITIONS, PATIENCE, until};
@@ -99,9 +102,17 @@ async fn partitions_that_somebody_adds_stop_nothing_and_what_nobody_reads_is_nam
     assert!(said.contains("Nobody reads partitions 8 to 11"), "{said}");
 }
 
-/// What a till sends at a time of its own: the shop's day goes on over both sets of topics.
+/// What a till sends, so many seconds after it was two hours ago: it works on while the shop moves from one bus to the other.
 fn of_employee(kind: &str, sequence: u64, second: i64) -> Value {
-    event(kind, "T1", sequence, second, json!({"employeeId": "E7"}))
+    let mut event = event(kind, "T1", sequence, 0, json!({"employeeId": "E7"}));
+    event["time"] = json!(opened().plus_seconds(second).to_string());
+    event
+}
+
+/// When the shop was opened: the same for all events of this test.
+fn opened() -> Timestamp {
+    static OPENED: LazyLock<Timestamp> = LazyLock::new(|| Timestamp::now().plus_seconds(-7200));
+    *OPENED
 }
 
 /// Everything is processed; what the summary says.
