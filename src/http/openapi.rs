@@ -5,13 +5,14 @@ mod refine;
 
 use std::sync::OnceLock;
 
-use actix_web::HttpResponse;
+use actix_web::{HttpResponse, web};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Components, Content, OpenApi as Document, Ref, RefOr};
 use utoipa::{OpenApi, ToSchema};
 
+use super::Local;
 use super::access::COOKIE_NAME;
 use super::problem::{CONTENT_TYPE_PROBLEM, Problem};
 use super::resource::{Needs, describe_needs};
@@ -100,15 +101,33 @@ fn problem(description: &str) -> Response {
     tag = "system",
     responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json"))
 )]
-pub(super) async fn show() -> HttpResponse {
-    static TEXT: OnceLock<String> = OnceLock::new();
-    let text = TEXT.get_or_init(|| document().to_json().expect("the description is made of texts and numbers"));
+pub(super) async fn show(local: web::Data<Local>) -> HttpResponse {
+    static TEXTS: [OnceLock<String>; 2] = [const { OnceLock::new() }; 2];
+    let login_required = local.access.login_required();
+    let text = TEXTS[usize::from(login_required)].get_or_init(|| {
+        let mut document = document();
+        if !login_required {
+            // Without tokens nobody has to say who they are.
+            let items = document.paths.paths.values_mut();
+            items.flat_map(refine::operations).for_each(|(_, operation)| operation.security = None);
+        }
+        document.to_json().expect("the description is made of texts and numbers")
+    });
     HttpResponse::Ok().content_type("application/json").body(text.as_str())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_types_share_a_name() {
+        let mut known = std::collections::BTreeMap::new();
+        for (name, schema) in super::super::api().descriptions().1 {
+            let schema = serde_json::to_value(schema).unwrap();
+            assert_eq!(*known.entry(name.clone()).or_insert_with(|| schema.clone()), schema, "{name}");
+        }
+    }
 
     #[test]
     fn the_description_is_openapi_3_1_and_names_every_route_of_the_interface() {

@@ -86,13 +86,13 @@ pub(super) struct Stats {
     /// Conditions that gave neither true nor false, and so counted as false; absent if there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
-    conditions: Vec<Condition>,
+    conditions: Vec<FailingCondition>,
 }
 
 /// A condition that gave neither true nor false for some events.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Condition {
+pub(super) struct FailingCondition {
     /// Which: `eligibility.when`, or `rules.ID`.
     condition: String,
     /// Events for which it cost more than its budget.
@@ -110,7 +110,7 @@ pub(super) struct Condition {
     last_error: String,
 }
 
-impl From<ConditionStats> for Condition {
+impl From<ConditionStats> for FailingCondition {
     fn from(stats: ConditionStats) -> Self {
         Self {
             condition: stats.condition,
@@ -142,7 +142,7 @@ impl From<PluginView> for Plugin {
                 effects: view.stats.effects,
                 errors: view.stats.errors,
                 last_event_at: view.stats.last_event_at,
-                conditions: view.stats.conditions.into_iter().map(Condition::from).collect(),
+                conditions: view.stats.conditions.into_iter().map(FailingCondition::from).collect(),
             },
             version: None,
             scope: None,

@@ -113,6 +113,7 @@ pub(super) async fn who(request: HttpRequest, local: web::Data<Local>) -> Result
     request_body = LogIn,
     responses(
         (status = 200, description = "Logged in", body = SessionView),
+        (status = 401, description = "The token is not known", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many wrong tokens from this address; Retry-After says when to try again", body = Problem, content_type = "application/problem+json")
     )
 )]
