@@ -121,6 +121,11 @@ impl Quarantine {
         Refusals(suspects.flat_map(|suspect| suspect.refusals.0.clone()).collect())
     }
 
+    /// These partitions are somebody else's now.
+    pub fn leave(&mut self, partitions: &[u32]) {
+        self.0.retain(|(place, _), _| !partitions.contains(&place.partition));
+    }
+
     /// What stands before `next_offset` of a partition is committed, in whatever form. A chunk that is left out may be read
     /// again after that, and stays left out.
     pub fn committed(&mut self, place: TopicPartition, next_offset: i64) {

@@ -92,25 +92,26 @@ impl Lanes {
         }
     }
 
-    /// Reads what one batch of a shard may hold. Empty if there is nothing to do.
+    /// Reads what one batch of a shard may hold, the places of `first` before the others. Empty if there is nothing to do.
     pub(super) async fn fetch(
         &mut self,
         shard: usize,
         consumer: &mut dyn Consumer,
-        bytes_max: usize,
-        records_max: usize,
+        (bytes_max, records_max): (usize, usize),
+        first: &[TopicPartition],
     ) -> Result<Vec<(TopicPartition, Fetched)>, BusError> {
         let lowest = self.lowest_clock();
         let crowded = self.waiting.values().sum::<usize>() > WAITING_MAX;
         let waits = |place: &TopicPartition, lane: &LaneState| {
             crowded && place.topic == Topic::Events && lane.clock.millis_since(lowest) > AHEAD_MAX_MS
         };
-        let readable: Vec<TopicPartition> = self
+        let mut readable: Vec<TopicPartition> = self
             .lanes
             .iter()
             .filter(|(place, lane)| lane.shard == shard && lane.news && !waits(place, lane))
             .map(|(place, _)| *place)
             .collect();
+        readable.sort_by_key(|place| !first.contains(place));
         // What other scopes need is small beside the events themselves, and all of it is read.
         let sources = readable.iter().filter(|place| place.topic == Topic::Events).count();
         let share = bytes_max / sources.max(1);

@@ -169,9 +169,10 @@ impl Ingress {
         for shard in 0..self.shards.len() {
             while self.shards.has_room(shard) {
                 let bytes_max = self.options.batch_bytes_max.min(self.shards.bytes_max(shard));
+                let bounds = (bytes_max, self.shards.records_max(shard));
+                let first: Vec<_> = self.shards.narrowing(shard).collect();
                 let started = Instant::now();
-                let fetched =
-                    self.lanes.fetch(shard, &mut *self.consumer, bytes_max, self.shards.records_max(shard)).await?;
+                let fetched = self.lanes.fetch(shard, &mut *self.consumer, bounds, &first).await?;
                 self.context.status.stages.read.add_since(started);
                 if fetched.is_empty() {
                     break;

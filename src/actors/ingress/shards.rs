@@ -140,6 +140,8 @@ impl Shards {
             let before = handle.partitions.len();
             handle.partitions.retain(|partition| !partitions.contains(partition));
             if handle.partitions.len() < before {
+                handle.narrowing.retain(|(place, _)| !partitions.contains(&place.partition));
+                handle.quarantine.leave(partitions);
                 handle.restart(Duration::ZERO);
                 lanes.drop_shard(index);
             }
@@ -224,6 +226,12 @@ impl Shards {
     /// True if every shard that has partitions runs.
     pub(super) fn all_up(&self) -> bool {
         self.shards.iter().all(|handle| handle.actor.is_some() || handle.partitions.is_empty())
+    }
+
+    /// The places where the store has refused something that is not passed yet: they are read before the others, so that a
+    /// backlog elsewhere does not hold them up while batches are small.
+    pub(super) fn narrowing(&self, shard: usize) -> impl Iterator<Item = TopicPartition> + '_ {
+        self.shards[shard].narrowing.iter().map(|(place, _)| *place)
     }
 
     /// Records that the next batch may hold.

@@ -210,7 +210,7 @@ fn to_int<'a>(value: &Value<'a>) -> Result<Value<'a>, Fault<'a>> {
         Value::Uint(number) => i64::try_from(*number).ok(),
         // 2^63 itself is out of range, and so by the specification is -2^63.
         Value::Double(number) => (*number > i64::MIN as f64 && *number < i64::MAX as f64).then_some(*number as i64),
-        Value::Text(text) => text.as_str().parse().ok(),
+        Value::Text(text) => times::short(text.as_str()).and_then(|text| text.parse().ok()),
         Value::Timestamp(at) => Some(at.as_duration().as_secs() - i64::from(at.subsec_nanosecond() < 0)),
         _ => return Err(no_overload("int()", value, None)),
     };
@@ -228,7 +228,7 @@ fn to_uint<'a>(value: &Value<'a>) -> Result<Value<'a>, Fault<'a>> {
         Value::Uint(number) => Some(*number),
         Value::Int(number) => u64::try_from(*number).ok(),
         Value::Double(number) => (*number >= 0.0 && *number < u64::MAX as f64).then_some(*number as u64),
-        Value::Text(text) => text.as_str().parse().ok(),
+        Value::Text(text) => times::short(text.as_str()).and_then(|text| text.parse().ok()),
         _ => return Err(no_overload("uint()", value, None)),
     };
     number.map(Value::Uint).ok_or_else(|| not_converted(value, "uint"))

@@ -17,6 +17,14 @@ const NANOS_PER_SECOND: i128 = 1_000_000_000;
 /// Longest text of a duration.
 const DURATION_TEXT_BYTES_MAX: usize = 200;
 
+/// Longest text that is converted to a number or a time, in bytes.
+const CONVERTED_BYTES_MAX: usize = 64;
+
+/// A text that may stand for a number, a time or a zone. Longer ones do not, and reading them would cost their length.
+pub(super) fn short(text: &str) -> Option<&str> {
+    (text.len() <= CONVERTED_BYTES_MAX).then_some(text)
+}
+
 /// A part of a timestamp or of a duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -37,7 +45,7 @@ pub(super) fn to_timestamp<'a>(value: &Value<'a>) -> Result<Value<'a>, Fault<'a>
     let at = match value {
         Value::Timestamp(_) => return Ok(value.clone()),
         Value::Int(seconds) => Timestamp::from_second(*seconds).ok(),
-        Value::Text(text) => parse_timestamp(text.as_str()),
+        Value::Text(text) => short(text.as_str()).and_then(parse_timestamp),
         _ => return Err(Problem::NoOverload("timestamp()", value.type_name(), None).into()),
     };
     let at = at.filter(|at| in_range(*at));
@@ -195,7 +203,7 @@ pub(super) fn part<'a>(
         (Value::Timestamp(at), None) => of_date(part, &at.to_zoned(TimeZone::UTC)),
         (Value::Timestamp(at), Some(Value::Text(zone))) => {
             meter.steps(ZONE_STEPS)?;
-            let zone = time_zone(zone.as_str()).ok_or(Fault::Error(Problem::UnknownTimeZone))?;
+            let zone = short(zone.as_str()).and_then(time_zone).ok_or(Fault::Error(Problem::UnknownTimeZone))?;
             of_date(part, &at.to_zoned(zone))
         }
         (Value::Duration(duration), None) => match part {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::read::OrderRow;
 use super::settle::allowance;
 use super::timeline::NewTimelineRow;
-use super::{ClaimRequest, ClaimedOrder, OrderDelivery, StoredOrder, TimelineKind, Turn};
+use super::{ClaimRequest, ClaimedOrder, OrderDelivery, OrderStatus, StoredOrder, TimelineKind, Turn};
 use crate::store::Store;
 use crate::store::connection::{ROWS_PER_STATEMENT, on, queries};
 use crate::store::model::StoreError;
@@ -184,7 +184,13 @@ queries! {
             for row in found {
                 let (id, may_have_arrived) = (row.id().to_owned(), row.may_have_arrived);
                 match row.into_order() {
-                    Ok(order) => drop(by_id.insert(id, (order, may_have_arrived))),
+                    Ok(order) if order.status == OrderStatus::Pending => {
+                        by_id.insert(id, (order, may_have_arrived));
+                    }
+                    // It has ended: whatever brought its delivery back, nothing is sent again.
+                    Ok(_) => {
+                        diesel::delete(order_deliveries::table.find(id)).execute(db)?;
+                    }
                     Err(error) => unreadable.push((id, error.to_string())),
                 }
             }

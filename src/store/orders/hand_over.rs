@@ -50,22 +50,26 @@ queries! {
     /// delivered or has failed, stays as it is.
     pub(in crate::store) fn hand_over(db: &mut Db, deliveries: &[OrderDelivery]) -> Result<(), StoreError> {
         for chunk in deliveries.chunks(ROWS_PER_STATEMENT) {
-            let pending: Vec<String> = orders::table
-                .filter(orders::id.eq_any(chunk.iter().map(|delivery| &delivery.order_id)))
-                .filter(orders::status.eq(OrderStatus::Pending.as_str()))
-                .select(orders::id)
-                .load(db)?;
-            let pending: std::collections::HashSet<String> = pending.into_iter().collect();
             let rows: Vec<_> = chunk
                 .iter()
-                .filter(|delivery| pending.contains(&delivery.order_id))
                 .map(|delivery| {
                     let place = (i32::try_from(delivery.partition).unwrap_or(0), delivery.offset);
                     NewDelivery::new(&delivery.order_id, place, delivery.published_at.as_millis(), 0)
                 })
                 .collect();
-            if !rows.is_empty() {
-                diesel::insert_or_ignore_into(order_deliveries::table).values(rows).execute(db)?;
+            diesel::insert_or_ignore_into(order_deliveries::table).values(rows).execute(db)?;
+            // Read after the insert, which has waited for a dispatcher that was just ending one of these orders: read before, the
+            // order would still be pending, and its delivery would come back.
+            let ids = || chunk.iter().map(|delivery| &delivery.order_id);
+            let pending: Vec<String> = orders::table
+                .filter(orders::id.eq_any(ids()))
+                .filter(orders::status.eq(OrderStatus::Pending.as_str()))
+                .select(orders::id)
+                .load(db)?;
+            let pending: std::collections::HashSet<String> = pending.into_iter().collect();
+            let ended: Vec<&String> = ids().filter(|id| !pending.contains(*id)).collect();
+            if !ended.is_empty() {
+                diesel::delete(order_deliveries::table.filter(order_deliveries::order_id.eq_any(ended))).execute(db)?;
             }
         }
         Ok(())

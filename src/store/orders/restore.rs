@@ -266,13 +266,11 @@ queries! {
                     let Some(order) = rows.get(&end.order_id) else { continue };
                     match (end.status, order.status) {
                         (OrderStatus::Success, OrderStatus::Pending | OrderStatus::Failed) => {
-                            delivered(db, end)?;
-                            restored.delivered += 1;
+                            restored.delivered += usize::from(delivered(db, end)?);
                         }
                         // One that was sent again since then has made as many attempts as this failure tells of.
                         (OrderStatus::Failed, OrderStatus::Pending) if end.attempts > order.attempts => {
-                            failed(db, end, order)?;
-                            restored.failed += 1;
+                            restored.failed += usize::from(failed(db, end, order)?);
                         }
                         _ => {}
                     }
@@ -283,36 +281,46 @@ queries! {
         Ok(restored)
     }
 
-    fn delivered(db: &mut Db, end: &LoggedEnd) -> Result<(), StoreError> {
+    /// False if another process that restores has been faster.
+    fn delivered(db: &mut Db, end: &LoggedEnd) -> Result<bool, StoreError> {
         let attempts = i32::try_from(end.attempts).unwrap_or(i32::MAX);
-        diesel::delete(order_deliveries::table.find(&end.order_id)).execute(db)?;
-        diesel::update(orders::table.find(&end.order_id))
+        let changed = diesel::update(orders::table.find(&end.order_id))
+            .filter(orders::status.ne(OrderStatus::Success.as_str()))
             .set((
                 orders::status.eq(OrderStatus::Success.as_str()),
                 orders::processed_at.eq(end.at.as_millis()),
                 orders::attempts.eq(attempts),
             ))
             .execute(db)?;
+        if changed == 0 {
+            return Ok(false);
+        }
+        diesel::delete(order_deliveries::table.find(&end.order_id)).execute(db)?;
         queries::orders::turn::count(db, OrderStatus::Success, 1)?;
         diesel::update(dead_letters::table.find(dead_letter_id(&end.order_id)))
             .filter(dead_letters::status.eq(DeadLetterStatus::Open.as_str()))
             .set(dead_letters::status.eq(DeadLetterStatus::Replayed.as_str()))
             .execute(db)?;
-        Ok(())
+        Ok(true)
     }
 
-    fn failed(db: &mut Db, end: &LoggedEnd, order: &StoredOrder) -> Result<(), StoreError> {
+    /// False if another process that restores has been faster.
+    fn failed(db: &mut Db, end: &LoggedEnd, order: &StoredOrder) -> Result<bool, StoreError> {
         let place: Option<(i32, i64)> = order_deliveries::table
             .find(&end.order_id)
             .select((order_deliveries::partition, order_deliveries::offset))
             .first(db)
             .optional()?;
         let (partition, offset) = place.unwrap_or((0, 0));
-        diesel::delete(order_deliveries::table.find(&end.order_id)).execute(db)?;
         let attempts = i32::try_from(end.attempts).unwrap_or(i32::MAX);
-        diesel::update(orders::table.find(&end.order_id))
+        let changed = diesel::update(orders::table.find(&end.order_id))
+            .filter(orders::status.eq(OrderStatus::Pending.as_str()))
             .set((orders::status.eq(OrderStatus::Failed.as_str()), orders::attempts.eq(attempts)))
             .execute(db)?;
+        if changed == 0 {
+            return Ok(false);
+        }
+        diesel::delete(order_deliveries::table.find(&end.order_id)).execute(db)?;
         let order = StoredOrder { status: OrderStatus::Failed, attempts: end.attempts, ..order.clone() };
         let place = (u32::try_from(partition).unwrap_or(0), offset);
         queries::dead_letters::replace(db, &[failed_letter(&order, place, FAILED_BEFORE, end.at)])?;
@@ -327,7 +335,7 @@ queries! {
                 message: Some(FAILED_BEFORE.0),
             })
             .execute(db)?;
-        Ok(())
+        Ok(true)
     }
 
     pub(in crate::store) fn finish(db: &mut Db, restored: RestoredOrders) -> Result<(), StoreError> {
