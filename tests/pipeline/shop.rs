@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tillstream::app::{App, AppOptions};
-use tillstream::bus::{Bus, NewRecord, Record, Topic, TopicPartition};
+use tillstream::bus::{Bus, BusError, Fetched, NewRecord, Record, Topic, TopicPartition};
 use tillstream::config::{Config, RemoteUrl, Secret, StoreUrl};
 use tillstream::control::Change;
 use tillstream::time::Timestamp;
@@ -298,8 +298,7 @@ pub(crate) async fn records(bus: &dyn Bus, topic: Topic) -> Vec<Record> {
     for partition in 0..topic.partitions(bus.partitions()) {
         let mut offset = 0;
         loop {
-            let fetched =
-                bus.read(TopicPartition::new(topic, partition), offset, READ_BYTES).await.expect("the bus can be read");
+            let fetched = read(bus, TopicPartition::new(topic, partition), offset).await;
             all.extend(fetched.records);
             if fetched.at_end {
                 break;
@@ -308,6 +307,18 @@ pub(crate) async fn records(bus: &dyn Bus, topic: Topic) -> Vec<Record> {
         }
     }
     all
+}
+
+/// Reads on, also where a busy broker has no leader for the partition just then.
+async fn read(bus: &dyn Bus, place: TopicPartition, offset: i64) -> Fetched {
+    let begun = Instant::now();
+    loop {
+        match bus.read(place, offset, READ_BYTES).await {
+            Ok(fetched) => return fetched,
+            Err(BusError::Unavailable(why)) => assert!(begun.elapsed() < PATIENCE, "{place} can be read: {why}"),
+            Err(error) => panic!("{place} can be read: {error}"),
+        }
+    }
 }
 
 /// Waits for a condition.
