@@ -196,6 +196,10 @@ impl Queue {
     }
 }
 
+/// What SQLite says at once, without waiting for a lock, where the write-ahead log was begun anew under a transaction: it has
+/// changed nothing and can be done again.
+const SQLITE_LOCKED: &str = "database is locked";
+
 /// Runs work until it is done or there is no use in trying. A server that cannot be reached is not waited for here.
 fn run_again<T>(
     connector: &mut Connector,
@@ -210,8 +214,10 @@ fn run_again<T>(
             work(database)
         });
         match result {
-            Err(StoreError::Unavailable(_))
-                if reached && tries < TRIES_MAX && matches!(connector.target, Target::Mysql(_)) =>
+            Err(StoreError::Unavailable(why))
+                if reached
+                    && tries < TRIES_MAX
+                    && (matches!(connector.target, Target::Mysql(_)) || why.contains(SQLITE_LOCKED)) =>
             {
                 std::thread::sleep(TRY_PAUSE * tries);
                 tries += 1;
